@@ -1,0 +1,1 @@
+"""Drafts ahead on the device and serves the app."""

@@ -1,0 +1,52 @@
+"""What every command shares: how progress, errors and JSON reach the person. Knows no model.
+
+Answers go to standard output, everything else to standard error. Progress bars are drawn only on a terminal; elsewhere
+each stage is one line when it begins and nothing after.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from outrider.progress import Progress
+
+__all__ = ["console", "print_json", "show_progress"]
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One object, one line, on standard output."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """A callback that draws one bar a stage while the block runs."""
+    if not console.is_terminal:
+        begun: set[str] = set()
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in begun:
+                begun.add(stage)
+                console.print(f"{stage} ...")
+
+        yield tell
+        return
+
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console) as bars:
+
+        def draw(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)
+
+        yield draw

@@ -1,0 +1,14 @@
+"""Every test has its own empty store; a test marked `weights` sees the real one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "models" / "store"))
+
+
+@pytest.fixture(autouse=True)
+def _own_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = request.node.get_closest_marker("weights") is not None
+    monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else str(tmp_path / "store"))
