@@ -88,9 +88,7 @@ def load_folder(path: Path) -> ModelFolder:
     except FileNotFoundError:
         raise InvalidModel(f"{path} holds no {MANIFEST}; pull or export the model again") from None
     except (OSError, msgspec.DecodeError) as error:
-        raise InvalidModel(
-            f"{path / MANIFEST} cannot be read ({error}); pull or export the model again"
-        ) from None
+        raise InvalidModel(f"{path / MANIFEST} cannot be read ({error}); pull or export the model again") from None
 
 
 def write_manifest(path: Path, manifest: Manifest) -> ModelFolder:

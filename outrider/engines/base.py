@@ -55,9 +55,7 @@ class Engine(Protocol):
     max_sequences: int
     can_truncate: bool
     supports_tree: bool
-    id_map: (
-        NDArray[np.int32] | None
-    )  # trimmed vocabularies: logits column j is token id_map[j]; None: column j is id j
+    id_map: NDArray[np.int32] | None  # trimmed vocabularies: logits column j is token id_map[j]; None: column j is id j
 
     def allocate(self) -> int:
         """A number for a new, empty sequence. Raises EngineFull when `max_sequences` are held."""
