@@ -8,21 +8,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["propose_by_lookup"]
+__all__ = ["MAX_MATCH", "propose_by_lookup"]
 
 MIN_MATCH = 2
 MAX_MATCH = 6
 
 
-def propose_by_lookup(token_ids: Sequence[int], num_drafts: int) -> list[int]:
-    """Up to `num_drafts` ids that may follow `token_ids`; empty when its end never occurred before.
+def propose_by_lookup(token_ids: Sequence[int], num_drafts: int) -> tuple[list[int], int]:
+    """Ids that may follow `token_ids`, and how many tokens of its end (2 to 6) were found earlier.
+
+    As many as `num_drafts`; none, and 0, when the end never occurred before.
 
     A match that overlaps the end is a repetition, and is continued as one.
 
     >>> propose_by_lookup([1, 2, 3, 9, 9, 1, 2], 3)
-    [3, 9, 9]
+    ([3, 9, 9], 2)
     >>> propose_by_lookup([4, 7, 8, 7, 8], 5)
-    [7, 8, 7, 8, 7]
+    ([7, 8, 7, 8, 7], 2)
     """
     tokens = np.asarray(token_ids, dtype=np.int64)
     ends = np.flatnonzero(tokens[:-1] == tokens[-1]) if len(tokens) > MIN_MATCH else tokens[:0]
@@ -35,6 +37,6 @@ def propose_by_lookup(token_ids: Sequence[int], num_drafts: int) -> list[int]:
         ends = earlier
         matched += 1
     if matched < MIN_MATCH or not len(ends):
-        return []
+        return [], 0
     following = tokens[int(ends[-1]) + 1 :]
-    return np.resize(following, num_drafts).tolist() if num_drafts > 0 else []
+    return np.resize(following, max(0, num_drafts)).tolist(), matched
