@@ -19,10 +19,11 @@ from pathlib import Path
 import platformdirs
 
 from outrider.card import PLAIN_NAME, Card, card_files, load_card, toml_kind
-from outrider.describe import describe_gguf, describe_hf
+from outrider.describe import describe_gguf
 from outrider.errors import InvalidModel, NotHere, UnknownModel
 from outrider.gguf_header import is_gguf
-from outrider.manifest import MANIFEST, ModelFolder, Source, file_sha256, load_folder, write_manifest
+from outrider.install import HF_FILES, install_gguf, install_hf
+from outrider.manifest import MANIFEST, ModelFolder, Source, file_sha256, load_folder
 from outrider.progress import Progress, silent
 
 __all__ = [
@@ -39,11 +40,6 @@ __all__ = [
 ]
 
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95}){1,7}", re.ASCII)
-# what belongs to a Hugging Face model here: weights as safetensors only, no code, nothing pickled
-HF_FILES = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|model\.safetensors\.index)\.json"
-    r"|chat_template\.jinja|[\w.-]+\.safetensors"
-)
 
 
 def home() -> Path:
@@ -70,10 +66,9 @@ def store_folder(name: str) -> Path:
     return home() / name.replace("/", "--")
 
 
-def stored() -> dict[str, ModelFolder]:
-    """The models in the store by name. A folder without a manifest is a fetch that was not finished, and left out."""
-    folders = [load_folder(path.parent) for path in sorted(home().glob(f"*/{MANIFEST}"))]
-    return {folder.name: folder for folder in folders}
+def stored() -> dict[str, Path]:
+    """The folders of the store by model name. A folder without a manifest is a fetch that was not finished."""
+    return {path.parent.name.replace("--", "/"): path.parent for path in sorted(home().glob(f"*/{MANIFEST}"))}
 
 
 def find(name: str) -> ModelFolder:
@@ -100,32 +95,6 @@ def find(name: str) -> ModelFolder:
     hint = f"nearest: {', '.join(near)}" if near else "see `outrider models`"
     fetch = f"; a model of the hub is fetched with: outrider pull {name}" if HUB_ID.fullmatch(name) else ""
     raise UnknownModel(f"no model, recipe or path is called {name!r}; {hint}{fetch}")
-
-
-def install_gguf(file: Path, folder: Path, *, name: str, licence: str, source: Source) -> ModelFolder:
-    """Make `folder` a model folder around the GGUF `file`, which lies in it or is linked from it.
-
-    Raises InvalidModel and leaves no manifest when the file is no usable model.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    _link(file, folder / file.name)
-    manifest = describe_gguf(
-        folder / file.name, folder, name=name, licence=licence, source=source, sha256=source.sha256 or None
-    )
-    return write_manifest(folder, manifest)
-
-
-def install_hf(
-    files: list[Path], folder: Path, *, name: str, licence: str, source: Source | None = None
-) -> ModelFolder:
-    """Make `folder` a model folder of Hugging Face `files`, which lie in it or are linked from it. Raises InvalidModel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        _link(file, folder / file.name)
-    hashes = {file.name: file_sha256(file) for file in files}
-    if source is None:
-        source = Source(name, hashlib.sha256("".join(sorted(hashes.values())).encode()).hexdigest())
-    return write_manifest(folder, describe_hf(folder, name=name, licence=licence, source=source, files=hashes))
 
 
 def pull(name: str, progress: Progress = silent) -> ModelFolder:
@@ -163,12 +132,12 @@ def _find_path(path: Path) -> ModelFolder:
         weights = [file for file in names if file.endswith(".safetensors")]
         if not weights or not {"config.json", "tokenizer.json"} <= names:
             raise InvalidModel(
-                f"{path} is no model folder: it has neither a {MANIFEST} nor config.json, tokenizer.json and *.safetensors"
+                f"{path} is no model folder: it has no {MANIFEST}, nor config.json, tokenizer.json and safetensors"
             )
         folder = _local_folder(files)
         if (folder / MANIFEST).exists():
             return _complete(load_folder(folder))
-        return install_hf(files, folder, name=path.resolve().name, licence="unknown")
+        return install_hf(files, folder, name=path.resolve().name, licence="unknown", source_name=str(path.resolve()))
     if not is_gguf(path):
         raise InvalidModel(
             f"{path} is not a GGUF file; give a GGUF file, a model folder or a name of `outrider models`"
@@ -181,15 +150,9 @@ def _find_path(path: Path) -> ModelFolder:
 
 
 def _local_folder(files: list[Path]) -> Path:
-    """Where links to `files` go. Named by path, size and time, so that a file is hashed once and again when it changed."""
+    """Where links to `files` go; named by path, size and time, so that a file is hashed again only when it changed."""
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()
         digest.update(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return home() / "local" / digest.hexdigest()[:12]
-
-
-def _link(file: Path, place: Path) -> None:
-    if place.resolve() != file.resolve():
-        place.unlink(missing_ok=True)
-        place.symlink_to(file.resolve())

@@ -36,6 +36,7 @@ def describe_gguf(
     try:
         text = json.dumps(tokenizer_json(metadata), ensure_ascii=False, separators=(",", ":"))
         architecture = _field(metadata, "general.architecture", str)
+        n_vocab = _logits_width(header)
         max_context = _field(metadata, f"{architecture}.context_length", int)
         tokenizer = parse_tokenizer(text)
     except InvalidModel as error:
@@ -57,9 +58,9 @@ def describe_gguf(
         files={file.name: sha256 or file_sha256(file)} | {other: file_sha256(folder / other) for other in written},
         source=source,
         licence=licence,
-        n_vocab=_logits_width(header),
+        n_vocab=n_vocab,
         max_context=max_context,
-        stop_ids=_stop_ids(tokenizer, ends),
+        stop_ids=_stop_ids(tokenizer, ends, n_vocab),
         tokenizer_fingerprint=fingerprint(tokenizer),
     )
 
@@ -83,6 +84,7 @@ def describe_hf(folder: Path, *, name: str, licence: str, source: Source, files:
         files = files | {CHAT_TEMPLATE: file_sha256(template)}
     # the text part of a model that also sees has its own section
     text_config = config | config.get("text_config", {})
+    n_vocab = _field(text_config, "vocab_size", int)
     generation = _read_json(folder / GENERATION_CONFIG) if GENERATION_CONFIG in files else {}
     ends = [end for where in (config, generation) for end in _as_list(where.get("eos_token_id"))]
     return Manifest(
@@ -93,9 +95,9 @@ def describe_hf(folder: Path, *, name: str, licence: str, source: Source, files:
         files=files,
         source=source,
         licence=licence,
-        n_vocab=_field(text_config, "vocab_size", int),
+        n_vocab=n_vocab,
         max_context=_field(text_config, "max_position_embeddings", int),
-        stop_ids=_stop_ids(tokenizer, ends),
+        stop_ids=_stop_ids(tokenizer, ends, n_vocab),
         tokenizer_fingerprint=fingerprint(tokenizer),
     )
 
@@ -107,16 +109,17 @@ def _logits_width(header: GgufHeader) -> int:
     return len(header.metadata["tokenizer.ggml.tokens"])
 
 
-def _stop_ids(tokenizer: Any, ends: list[Any]) -> list[int]:
+def _stop_ids(tokenizer: Any, ends: list[Any], n_vocab: int) -> list[int]:
     """The ids that end an answer: those the model names, and well-known ones that are control tokens of it."""
     control = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     known = [control[token] for token in END_TOKENS if token in control]
-    return sorted({end for end in ends if type(end) is int and end >= 0} | set(known))
+    return sorted({end for end in ends if type(end) is int and 0 <= end < n_vocab} | set(known))
 
 
 def _field(found: dict[str, Any], key: str, kind: type) -> Any:
     value = found.get(key)
-    if type(value) is not kind or not value or (kind is int and not 0 < value < 1 << 31):
+    is_usable = 0 < value < 1 << 31 if type(value) is int else bool(value)
+    if type(value) is not kind or not is_usable:
         raise InvalidModel(f"it says nothing usable about {key} ({value!r}); use another file")
     return value
 

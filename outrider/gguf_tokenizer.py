@@ -106,7 +106,7 @@ def _sentence_piece(
     if len(scores) != len(tokens):
         raise InvalidModel(f"it has {len(tokens)} tokens and {len(scores)} scores; download it again")
     pieces = {token: i for token, i in vocab.items() if types[i] == NORMAL}
-    # SentencePiece joins the pair whose result scores highest, the leftmost first. As a list of merges: by falling score.
+    # SentencePiece joins the pair whose result scores highest: merges in the order of falling scores do the same
     pairs = [
         (-scores[i], len(token[:cut]), token[:cut], token[cut:])
         for token, i in pieces.items()

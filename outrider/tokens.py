@@ -48,7 +48,7 @@ def fingerprint(tokenizer: Tokenizer) -> str:
 
 
 class TextCodec:
-    """The tokenizer and the chat template of one model folder. Raises InvalidModel unless both are as its manifest says."""
+    """Tokenizer and chat template of one model folder. Raises InvalidModel unless both are as its manifest says."""
 
     def __init__(self, folder: ModelFolder) -> None:
         self.tokenizer = parse_tokenizer(_pinned_text(folder, TOKENIZER))
@@ -122,8 +122,9 @@ class _Pieces:
 
     def _look_up(self, token_id: int) -> bytes:
         if token_id in self._added:
-            return b"" if self._added[token_id].special else self._added[token_id].content.encode()
-        token = self._tokenizer.id_to_token(token_id)
+            content: str = self._added[token_id].content
+            return b"" if self._added[token_id].special else content.encode()
+        token: str | None = self._tokenizer.id_to_token(token_id)
         if token is None:
             return b""
         if self._is_byte_level:
