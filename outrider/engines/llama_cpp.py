@@ -1,8 +1,8 @@
 """llama.cpp through llama-cpp-python's low-level interface: one GGUF model, many sequences in one native pass.
 
-Each sequence has its own part of the KV cache (`kv_unified` off), so its attention never reads another's cells. Chunks of
-equal length share a native pass; unequal ones do not, for llama.cpp would cut the longer chunks into pieces of other sizes
-and sizes decide bits. Knows nothing about text, sampling or padding to numerics classes.
+Each sequence has its own part of the KV cache (`kv_unified` off), so its attention never reads another's cells. Chunks
+of equal length share a native pass; unequal ones do not, for llama.cpp would cut the longer chunks into pieces of other
+sizes, and sizes decide bits. Knows nothing about text, sampling or padding to numerics classes.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -19,6 +19,7 @@ from llama_cpp import llama_cpp as native
 from numpy.typing import NDArray
 
 from outrider.engines.base import Chunk, EngineSettings, Logits
+from outrider.engines.llama_batch import MAX_CHUNK, Batch, Piece, passes_of
 from outrider.engines.machine import resolve_threads
 from outrider.engines.sequences import Sequences
 from outrider.errors import ContextExceeded, EngineError, InvalidModel, InvalidParameter
@@ -26,10 +27,11 @@ from outrider.manifest import ModelFolder
 
 __all__ = ["LlamaCppEngine"]
 
-MAX_CHUNK = 512  # tokens of one native pass: batch, physical batch and rows of logits
 CELLS = 256  # llama.cpp rounds a sequence's cells up to this
 LOG_ERROR = 4  # GGML_LOG_LEVEL_ERROR
-FLASH_ATTENTION = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+# Off: its CPU kernel changes at 64 rows, so a cache filled in long chunks would have other bits than one filled in
+# short ones; without it all sizes from 2 (Q4_1) or 8 (Q4_K_M) up agree, and short chunks are faster too.
+FLASH_ATTENTION = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
 
 _native_errors: deque[str] = deque(maxlen=3)
 
@@ -52,15 +54,6 @@ def _why() -> str:
     said = "; ".join(_native_errors) or "it gave no reason"
     _native_errors.clear()
     return said
-
-
-class Piece(NamedTuple):
-    """A run of a chunk's tokens that goes through one native pass; the last `num_logits` rows give logits."""
-
-    index: int  # of the chunk in the call
-    sequence: int
-    token_ids: Sequence[int]
-    num_logits: int
 
 
 class LlamaCppEngine:
@@ -117,19 +110,23 @@ class LlamaCppEngine:
 
     def extend(self, chunks: Sequence[Chunk]) -> list[Logits]:
         self._sequences.check(chunks, n_vocab=self.n_vocab, max_context=self.max_context, supports_tree=False)
-        passes = list(_passes(chunks))
-        results = [np.empty((0, self._width), np.float32)] * len(chunks)
-        done: dict[int, list[Logits]] = {}
-        for pieces in passes:
-            self._decode(pieces, chunks)
-            for index, rows in self._logits(pieces):
-                # A later pass overwrites the native buffer.
-                done.setdefault(index, []).append(rows if len(passes) == 1 else rows.copy())
-        for index, parts in done.items():
-            results[index] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return results
+        passes = list(passes_of(chunks))
+        before = {chunk.sequence: self.length(chunk.sequence) for chunk in chunks}
+        parts: list[list[Logits]] = [[] for _ in chunks]
+        try:
+            for pieces in passes:
+                self._decode(pieces)
+                for number, rows in self._logits(pieces):
+                    # A later pass overwrites the native buffer.
+                    parts[number].append(rows if len(passes) == 1 else rows.copy())
+        except (ContextExceeded, EngineError):
+            for sequence, length in before.items():
+                self._forget(sequence, length)
+            raise
+        empty = np.empty((0, self._width), np.float32)
+        return [np.concatenate(part) if len(part) > 1 else (part or [empty])[0] for part in parts]
 
-    def _decode(self, pieces: Sequence[Piece], chunks: Sequence[Chunk]) -> None:
+    def _decode(self, pieces: Sequence[Piece]) -> None:
         self._batch.fill(pieces, [self._sequences.length(piece.sequence) for piece in pieces], self._embeddings)
         _native_errors.clear()
         status: int = native.llama_decode(self._context, self._batch.struct)
@@ -138,7 +135,7 @@ class LlamaCppEngine:
                 self._sequences.resize(piece.sequence, self.length(piece.sequence) + len(piece.token_ids))
             return
         if status == 1:
-            raise ContextExceeded(f"llama.cpp found no room in its cache for {len(chunks)} chunks; shorten the prompt")
+            raise ContextExceeded(f"llama.cpp found no room in its cache for {len(pieces)} chunks; shorten the prompt")
         raise EngineError(f"llama.cpp failed with status {status} ({_why()}); release the sequence and start it again")
 
     def _logits(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Logits]]:
@@ -154,16 +151,18 @@ class LlamaCppEngine:
                 raise EngineError(f"llama.cpp gave no logits ({_why()}); release the sequence and start it again")
             apart = ctypes.addressof(last.contents) - ctypes.addressof(first.contents)
             if apart == (piece.num_logits - 1) * self._width * ctypes.sizeof(ctypes.c_float):
-                yield piece.index, np.ctypeslib.as_array(first, (piece.num_logits, self._width))
+                yield piece.number, np.ctypeslib.as_array(first, (piece.num_logits, self._width))
             else:
                 rows = [native.llama_get_logits_ith(self._context, row - n) for n in range(piece.num_logits, 0, -1)]
-                yield piece.index, np.stack([np.ctypeslib.as_array(pointer, (self._width,)) for pointer in rows])
+                yield piece.number, np.stack([np.ctypeslib.as_array(pointer, (self._width,)) for pointer in rows])
 
     def truncate(self, sequence: int, length: int) -> None:
-        if length >= self.length(sequence):
-            return
+        if length < self.length(sequence):
+            self._forget(sequence, length)
+
+    def _forget(self, sequence: int, length: int) -> None:
         if not native.llama_memory_seq_rm(self._memory, sequence, length, -1):
-            raise EngineError(f"this model cannot forget a part of a sequence (to {length}); release it and start again")
+            raise EngineError("this model cannot forget part of a sequence; release it and start again")
         self._sequences.resize(sequence, length)
 
     def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
@@ -177,65 +176,6 @@ class LlamaCppEngine:
         self._sequences = Sequences(0)  # nothing is held, so nothing reaches freed memory
         self._embeddings = None
         self._free()
-
-
-class Batch:
-    """A preallocated `llama_batch` of MAX_CHUNK rows, fed by token or, where `width` is not 0, by embedding."""
-
-    def __init__(self, width: int) -> None:
-        self._tokens = np.zeros(MAX_CHUNK, np.int32)
-        self._embeddings = np.zeros((MAX_CHUNK, width), np.float32)
-        self._positions = np.zeros(MAX_CHUNK, np.int32)
-        self._counts = np.ones(MAX_CHUNK, np.int32)
-        self._numbers = np.zeros(MAX_CHUNK, np.int32)
-        self._wants = np.zeros(MAX_CHUNK, np.int8)
-        one, base = ctypes.POINTER(ctypes.c_int32), self._numbers.ctypes.data
-        self._pointers = (one * MAX_CHUNK)(*(ctypes.cast(base + 4 * row, one) for row in range(MAX_CHUNK)))
-        self.struct = native.llama_batch(
-            n_tokens=0,
-            token=None if width else self._tokens.ctypes.data_as(one),
-            embd=self._embeddings.ctypes.data_as(ctypes.POINTER(ctypes.c_float)) if width else None,
-            pos=self._positions.ctypes.data_as(one),
-            n_seq_id=self._counts.ctypes.data_as(one),
-            seq_id=self._pointers,
-            logits=self._wants.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    def fill(self, pieces: Sequence[Piece], starts: Sequence[int], embeddings: NDArray[Any] | None) -> None:
-        row = 0
-        self._wants[:] = 0
-        for piece, start in zip(pieces, starts, strict=True):
-            end = row + len(piece.token_ids)
-            if embeddings is None:
-                self._tokens[row:end] = piece.token_ids
-            else:
-                self._embeddings[row:end] = embeddings[np.asarray(piece.token_ids)]
-            self._positions[row:end] = np.arange(start, start + end - row)
-            self._numbers[row:end] = piece.sequence
-            self._wants[end - piece.num_logits : end] = 1
-            row = end
-        self.struct.n_tokens = row
-
-
-def _passes(chunks: Sequence[Chunk]) -> Iterator[list[Piece]]:
-    """Cut chunks into pieces of MAX_CHUNK at most, and group pieces of one length into passes that fit a batch."""
-    remaining = {index: list(chunk.token_ids) for index, chunk in enumerate(chunks) if len(chunk.token_ids)}
-    while remaining:
-        by_length: dict[int, list[Piece]] = {}
-        for index, token_ids in list(remaining.items()):
-            now, later = token_ids[:MAX_CHUNK], token_ids[MAX_CHUNK:]
-            wanted = max(0, chunks[index].num_logits - len(later))
-            piece = Piece(index, chunks[index].sequence, now, min(wanted, len(now)))
-            by_length.setdefault(len(now), []).append(piece)
-            if later:
-                remaining[index] = later
-            else:
-                del remaining[index]
-        for length, pieces in by_length.items():
-            together = MAX_CHUNK // length
-            pieces.sort(key=lambda piece: piece.sequence)  # llama.cpp joins only neighbouring sequences
-            for first in range(0, len(pieces), together):
-                yield pieces[first : first + together]
 
 
 def _load(path: Path, kind: type[Any], num_dimensions: int) -> NDArray[Any]:
@@ -256,6 +196,8 @@ def _load_model(path: Path, num_gpu_layers: int) -> int:
         raise InvalidModel(f"{path} is missing; pull or export the model again")
     parameters = native.llama_model_default_params()
     parameters.n_gpu_layers = num_gpu_layers
+    # No weights rearranged for special kernels: those treat rows in groups, so that a row's bits depend on its place in
+    # the chunk, and the one for AMX processors crashes where some compilers built it.
     parameters.use_extra_bufts = False
     _native_errors.clear()
     model: int | None = native.llama_model_load_from_file(str(path).encode(), parameters)
