@@ -7,7 +7,7 @@ is committed once. Knows token ids; no text, no engine, no socket.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ class GenerationRequest:
     max_tokens: int = 256
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: Sequence[int] = ()
+    vocabulary: str = ""  # fingerprint of the tokenizer that the ids are of; "" leaves the check to the caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Session:
         self._epoch = 0
         self.report = Report()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Token | Finished]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Token | Finished, None]:
         """Verified tokens as they come, then Finished. Raises what the verifier refused, LinkLost, ProtocolError.
 
         Leaving the iteration early ends the verifier's session.
@@ -104,7 +105,7 @@ class Session:
         self.report.num_prompt = len(self._token_ids)
         await self._link.send(
             Open(
-                vocabulary=self._drafter.vocabulary if self._drafter else "",
+                vocabulary=request.vocabulary,
                 target="",
                 params=Params.of(request.params),
                 limit=len(self._token_ids) + request.max_tokens,

@@ -25,7 +25,7 @@ NOISE_SPAN = 27.0
 U64 = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SamplingParams:
     """How to choose. Filters apply in the order top-k, top-p, min-p, to the distribution after temperature.
 

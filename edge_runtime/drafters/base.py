@@ -21,7 +21,6 @@ class Proposal:
 
 class Drafter(Protocol):
     name: str
-    vocabulary: str  # tokenizer fingerprint; "" for one that only repeats ids it was given
 
     def prefill(self, token_ids: Sequence[int]) -> None:
         """Get ready to draft after this list."""

@@ -12,7 +12,6 @@ __all__ = ["CascadeDrafter"]
 class CascadeDrafter:
     def __init__(self, first: Drafter, then: Drafter) -> None:
         self.name = f"{first.name}+{then.name}"
-        self.vocabulary = then.vocabulary or first.vocabulary
         self._first = first
         self._then = then
 

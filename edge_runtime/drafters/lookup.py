@@ -12,7 +12,6 @@ __all__ = ["LookupDrafter"]
 
 class LookupDrafter:
     name = "lookup"
-    vocabulary = ""
 
     def prefill(self, token_ids: Sequence[int]) -> None:
         """Nothing to get ready."""

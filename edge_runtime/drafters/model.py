@@ -18,11 +18,10 @@ __all__ = ["ModelDrafter"]
 
 
 class ModelDrafter:
-    """`engine` becomes this drafter's own; `vocabulary` is its tokenizer's fingerprint."""
+    """`engine` becomes this drafter's own."""
 
-    def __init__(self, engine: Engine, *, name: str, vocabulary: str) -> None:
+    def __init__(self, engine: Engine, *, name: str) -> None:
         self.name = name
-        self.vocabulary = vocabulary
         self._engine = engine
         self._sequence = engine.allocate()
         self._cached: list[int] = []

@@ -7,14 +7,14 @@ cache was dropped and filled again. An Engine around an Engine; knows nothing of
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from outrider.engines.base import Chunk, Engine, Logits, check_chunk
 
-__all__ = ["ClassEngine"]
+__all__ = ["ClassEngine", "class_cost_ms"]
 
 
 @dataclass(slots=True)
@@ -103,3 +103,15 @@ class ClassEngine:
             after = len(token_ids) - start - len(part)
             pieces.append(_Piece(number, part, max(0, min(len(part), chunk.num_logits - after))))
         return pieces
+
+
+def class_cost_ms(cost_ms: Mapping[int, float], sizes: Sequence[int]) -> dict[int, float]:
+    """What 1, 2, ... rows cost when held to a class, from what passes of each size cost: split, then padded."""
+    usable = sorted(size for size in sizes if size in cost_ms)
+    largest = usable[-1]
+
+    def cost(num_rows: int) -> float:
+        num_full, rest = divmod(num_rows, largest)
+        return num_full * cost_ms[largest] + (cost_ms[usable[bisect.bisect_left(usable, rest)]] if rest else 0.0)
+
+    return {num_rows: cost(num_rows) for num_rows in sorted(cost_ms)}
