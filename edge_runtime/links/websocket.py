@@ -1,6 +1,7 @@
 """A link to a verifier service: one WebSocket, one message a frame, no compression."""
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -13,6 +14,8 @@ from outrider.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Down, Up, decode_down,
 __all__ = ["WebSocketLink"]
 
 CONNECT_S = 10.0
+CLOSE_S = 2.0
+SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 STREAM_PATH = "/v1/stream"
 CLIENT_HEADER = 6  # bytes of framing before a short message: header, length and mask
 SERVER_HEADER = 2
@@ -22,9 +25,13 @@ class WebSocketLink:
     """`url` is the verifier's address, e.g. http://127.0.0.1:8700 or wss://host. Raises InvalidParameter."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
-        if scheme is None or not parts.netloc:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a bad port, half an IPv6 address
+            is_address = False
+        scheme = SCHEMES.get(parts.scheme) if is_address else None
+        if scheme is None:
             raise InvalidParameter(f"{url!r} is not a verifier's address; give one like http://127.0.0.1:8700")
         self._address = parts.netloc
         self._url = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + STREAM_PATH, "", ""))
@@ -39,6 +46,7 @@ class WebSocketLink:
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 compression=None,  # lengths would leak repeats, and it costs more than it saves
                 open_timeout=CONNECT_S,
+                close_timeout=CLOSE_S,
                 max_size=MAX_MESSAGE_BYTES,
                 proxy=None,
             )
@@ -75,8 +83,11 @@ class WebSocketLink:
     async def close(self) -> None:
         if self._socket is not None:
             socket, self._socket = self._socket, None
-            async with asyncio.timeout(CONNECT_S):
-                await socket.close()
+            closing = asyncio.create_task(socket.close())
+            with suppress(ConnectionClosed):  # the farewell stands behind what was not read yet
+                while True:
+                    await socket.recv()
+            await closing
 
     def _connected(self) -> ClientConnection:
         if self._socket is None:
