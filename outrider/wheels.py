@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def read_member(wheel: Path, member: str) -> Iterator[bytes]:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as file:
             while block := file.read(BLOCK):
                 yield block
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError):
         wheel.unlink(missing_ok=True)
         raise FetchError(f"{wheel.name} is broken or lacks {member} and was thrown away; run it again") from None
 
