@@ -1,9 +1,10 @@
 """From a recipe to a finished model folder: source, conversion, trimming, manifest, report.
 
-The folder appears under its name when all its files are there, in one step. A source that is itself a recipe's result is
-built first. Knows the order of the steps; each step lives in a module of its own.
+The folder appears under its name when all its files are there, in one step. A source that is itself a recipe's result
+is built first. Knows the order of the steps; each step lives in a module of its own.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,17 +13,16 @@ from pathlib import Path
 import msgspec
 
 from export.gguf import build_gguf
-from export.onnx import build_onnx
-from export.onnx_graph import MODEL_FILE
+from export.onnx import MODEL_FILE, build_onnx
 from export.recipe import Recipe, load_recipe
 from export.report import make_report
 from export.trim import EMBEDDINGS, ID_MAP, trim
 from outrider import catalog
-from outrider.errors import DiskFull, InvalidModel, NotHere, UsageError
+from outrider.errors import DiskFull, InvalidModel, NotHere, UnknownModel, UsageError
 from outrider.manifest import Manifest, ModelFolder, Source, file_sha256, load_folder, write_manifest
 from outrider.progress import Progress
 
-__all__ = ["build", "present", "source_folder"]
+__all__ = ["build", "present"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -38,7 +38,7 @@ def build(
 ) -> ModelFolder:
     """The model folder `destination` as `recipe` says, built unless it is there already.
 
-    Raises UsageError when something else lies at `destination`, and what the steps raise; then nothing has changed there.
+    Raises UsageError when something else lies at `destination`, and what the steps raise; then nothing has changed.
     """
     folder = None if is_forced else present(destination, recipe)
     if folder is None:
@@ -81,6 +81,10 @@ def source_folder(name: str, progress: Progress) -> ModelFolder:
         return catalog.find(name)
     except NotHere:
         return catalog.pull(name, progress)
+    except UnknownModel:
+        if "/" not in name:  # not of the form that the hub names models by
+            raise
+        return catalog.pull(name, progress)
 
 
 def make(name: str, recipe: Recipe, source: ModelFolder, destination: Path, progress: Progress) -> ModelFolder:
@@ -93,9 +97,11 @@ def make(name: str, recipe: Recipe, source: ModelFolder, destination: Path, prog
                 os.replace(destination, Path(temporary) / "replaced")
             os.replace(result.path, destination)
     except OSError as error:
-        if error.errno == 28:
+        if error.errno == errno.ENOSPC:
             raise DiskFull(f"no space is left beside {destination}; free some and run the same command again") from None
-        raise UsageError(f"{destination} cannot be written ({error.strerror}); name another place with --output") from None
+        raise UsageError(
+            f"{destination} cannot be written ({error.strerror}); name another place with --output"
+        ) from None
     return load_folder(destination)
 
 
@@ -131,9 +137,7 @@ def copy_tokenizer(source: Path, destination: Path) -> None:
             shutil.copyfile(source / file, destination / file)
 
 
-def describe(
-    name: str, recipe: Recipe, source: ModelFolder, folder: Path, file: str, *, is_trimmed: bool
-) -> Manifest:
+def describe(name: str, recipe: Recipe, source: ModelFolder, folder: Path, file: str, *, is_trimmed: bool) -> Manifest:
     """The source's manifest with what the export changed; the hashes come when all files are there."""
     return msgspec.structs.replace(
         source.manifest,

@@ -30,7 +30,9 @@ def require(*modules: str) -> None:
     """Raise MissingExtra before the work begins if one of `modules` is not installed."""
     for module in modules:
         if find_spec(module) is None:
-            raise MissingExtra(f'this export needs {module}, which is not installed; run: pip install "outrider[export]"')
+            raise MissingExtra(
+                f'this export needs {module}, which is not installed; run: pip install "outrider[export]"'
+            )
 
 
 def run_child(module: str, job: bytes, work: Path, progress: Progress) -> None:
@@ -111,7 +113,8 @@ def failure(status: int, last_lines: list[str]) -> Exception:
         return DiskFull("the disk filled up during the conversion; free some space and run the same command again")
     if status < 0:
         return EngineError(
-            f"the conversion was killed by signal {-status}; if memory ran out, close other programs or take a smaller model"
+            f"the conversion was killed by signal {-status}; if memory ran out, "
+            "close other programs or take a smaller model"
         )
     reason = last_lines[-1] if last_lines else f"exit status {status}"
     return InvalidModel(f"the model cannot be converted ({reason}); try the other builder, or another source")

@@ -17,7 +17,7 @@ from outrider.progress import Progress
 
 __all__ = ["QUANTIZATIONS", "build_gguf", "main"]
 
-# name -> llama.cpp's constant. From an already quantized source only a smaller or equal one makes sense; all are allowed.
+# name -> llama.cpp's constant
 QUANTIZATIONS = {
     "f16": "LLAMA_FTYPE_MOSTLY_F16",
     "q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0",

@@ -14,8 +14,9 @@ from outrider.errors import InvalidParameter, UsageError
 from outrider.manifest import TOKENIZER, ModelFolder
 from outrider.progress import Progress
 
-__all__ = ["FUSED_ARCHITECTURES", "QUANTIZATIONS", "Job", "build_onnx", "pick_builder"]
+__all__ = ["FUSED_ARCHITECTURES", "MODEL_FILE", "QUANTIZATIONS", "Job", "build_onnx", "pick_builder"]
 
+MODEL_FILE = "model.onnx"
 QUANTIZATIONS = {"int4": 4, "int8": 8}  # name -> bits of a weight
 
 # What the fused builder writes and the ONNX engine runs; any other architecture takes the general way.
@@ -50,7 +51,9 @@ def build_onnx(
     Raises UsageError for a source it cannot convert, MissingExtra, and what `run_child` raises.
     """
     if source.manifest.format not in {"gguf", "hf"}:
-        raise UsageError(f"{source.name} is {source.manifest.format} already; build ONNX from its GGUF file or its source")
+        raise UsageError(
+            f"{source.name} is {source.manifest.format} already; build ONNX from its GGUF file or its source"
+        )
     if source.manifest.id_map is not None:
         raise UsageError(f"{source.name} has a trimmed vocabulary; build from the model it was trimmed from")
     chosen = pick_builder(source.manifest.architecture, builder)

@@ -52,9 +52,20 @@ def build_fused(folder: Path, work: Path, bits: int) -> ir.Model:
 
     output = work / "fused"
     precision = "int4" if bits == 4 else "fp32"
-    options = {"int4_accuracy_level": ACCURACY_LEVEL, "int4_block_size": BLOCK_SIZE}
+    options = {
+        "int4_accuracy_level": ACCURACY_LEVEL,
+        "int4_block_size": BLOCK_SIZE,
+        "hf_remote": False,
+        "hf_token": "false",
+    }
     create_model(
-        None, str(folder), str(output), precision, "cpu", str(work / "cache"), hf_remote=False, hf_token="false", **options
+        None,
+        str(folder),
+        str(output),
+        precision,
+        "cpu",
+        str(work / "cache"),
+        **options,
     )
     # The builder writes int4 itself; for int8 its float32 graph is quantized here.
     return ir.load(output / "model.onnx") if bits == 4 else quantize(output / "model.onnx", bits)

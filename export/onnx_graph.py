@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from export.onnx import MODEL_FILE
 from outrider.errors import InvalidModel
 
 __all__ = ["cut_output_rows", "save", "shrink_embeddings"]
 
-MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 INLINE_BYTES = 4096  # smaller tensors stay in the graph, where shape inference can read them
 CHUNK_ROWS = 4096
@@ -41,7 +41,9 @@ def shrink_embeddings(model: ir.Model) -> bool:
     narrow = as_16_bits(table.const_value.numpy())
     if narrow is None:
         return False
-    new_table = ir.Value(name=f"{table.name}_16", const_value=ir.Tensor(narrow.numpy(), narrow.dtype, name=f"{table.name}_16"))
+    new_table = ir.Value(
+        name=f"{table.name}_16", const_value=ir.Tensor(narrow.numpy(), narrow.dtype, name=f"{table.name}_16")
+    )
     new_table.dtype, new_table.shape = narrow.dtype, table.shape
     model.graph.initializers.add(new_table)
     rows = gather.outputs[0]
@@ -92,7 +94,9 @@ def cut_output_rows(model: ir.Model, kept_ids: NDArray[np.int32]) -> None:
     logits = next((value for value in model.graph.outputs if value.name == "logits"), None)
     product = None if logits is None else output_product(logits)
     if logits is None or product is None:
-        raise InvalidModel("the graph does not end in a product that gives the logits; build it again with either builder")
+        raise InvalidModel(
+            "the graph does not end in a product that gives the logits; build it again with either builder"
+        )
     num_rows = logits.shape[-1] if logits.shape is not None else None
     if product.op_type == "MatMulNBits":
         num_rows = product.attributes["N"].as_int()
@@ -110,7 +114,9 @@ def output_product(logits: ir.Value) -> ir.Node | None:
     """The node that multiplies with the output layer, looking back through what acts on each value alone."""
     node = logits.producer()
     while node is not None and node.op_type in ELEMENTWISE:
-        node = next((value.producer() for value in node.inputs if value is not None and value.producer() is not None), None)
+        node = next(
+            (value.producer() for value in node.inputs if value is not None and value.producer() is not None), None
+        )
     if node is None or node.op_type not in {"MatMul", "MatMulNBits"}:
         return None
     weight = node.inputs[1]

@@ -12,7 +12,7 @@ import msgspec
 from export import gguf, onnx
 from outrider.errors import InvalidParameter
 
-__all__ = ["Recipe", "Trim", "load_recipe"]
+__all__ = ["Recipe", "Trim", "load_recipe", "make_recipe"]
 
 KIND = "recipe"
 QUANTIZATIONS = {"onnx": sorted(onnx.QUANTIZATIONS), "gguf": sorted(gguf.QUANTIZATIONS)}
@@ -52,7 +52,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.quantization is None and self.trim is None:
             raise InvalidParameter(f"nothing to do for {self.source}; give a quantization or a trimmed vocabulary")
         if self.trim is not None and (self.trim.num_tokens < 1 or not self.trim.corpus):
-            raise InvalidParameter("a trimmed vocabulary needs at least one token and one corpus; raise num_tokens or add one")
+            raise InvalidParameter(
+                "a trimmed vocabulary needs at least one token and one corpus; raise num_tokens or add one"
+            )
 
 
 def load_recipe(file: Path) -> Recipe:
@@ -61,7 +63,7 @@ def load_recipe(file: Path) -> Recipe:
         entries = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidParameter(f"{file.name} cannot be read as TOML ({error}); correct it") from None
-    entries.pop("description", None)
+    entries.pop("summary", None)
     kind = entries.pop("kind", None)
     if kind != KIND:
         raise InvalidParameter(f"{file.name} is not a recipe: kind = {kind!r}; a recipe says kind = {KIND!r}")
@@ -72,6 +74,40 @@ def load_recipe(file: Path) -> Recipe:
         return msgspec.convert(entries, Recipe)
     except msgspec.ValidationError as error:
         raise InvalidParameter(f"{file.name}: {error}") from None
+
+
+def make_recipe(
+    source: str,
+    *,
+    format: str | None = None,
+    quantization: str | None = None,
+    builder: str | None = None,
+    trim: int | None = None,
+    corpus: list[str] | None = None,
+    target: str | None = None,
+) -> Recipe:
+    """A recipe from a command's options. ONNX int4 and GGUF q4_0 unless said, or as the source is if only trimmed.
+
+    Files and folders are made absolute, so that the recipe means the same elsewhere on this machine.
+    """
+    if corpus and trim is None:
+        raise InvalidParameter("--corpus says what a trimmed vocabulary keeps; add --trim with a number of tokens")
+    entries: dict[str, Any] = {"source": whole_path(source), "format": format or "onnx", "builder": builder}
+    entries["quantization"] = quantization
+    if trim is not None:
+        entries["trim"] = {"num_tokens": trim, "corpus": [whole_path(name) for name in corpus or ["stdlib"]]}
+    elif quantization is None:
+        entries["quantization"] = DEFAULT_QUANTIZATION.get(entries["format"])
+    entries["target"] = target and whole_path(target)
+    try:
+        return msgspec.convert(entries, Recipe)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"the options do not fit: {error}") from None
+
+
+def whole_path(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
 
 
 def reject_unknown(file_name: str, entries: dict[str, Any], struct: type[msgspec.Struct], prefix: str = "") -> None:

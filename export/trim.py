@@ -23,7 +23,9 @@ ID_MAP = "id_map.npy"
 EMBEDDINGS = "embeddings.npy"
 STDLIB = "stdlib"  # the corpus that every machine has: code and English prose
 # Folders of the standard library that are tests, tables or relics rather than text as people write it.
-NOT_TEXT = frozenset({"__pycache__", "dist-packages", "encodings", "idlelib", "lib2to3", "site-packages", "test", "tests"})
+NOT_TEXT = frozenset(
+    {"__pycache__", "dist-packages", "encodings", "idlelib", "lib2to3", "site-packages", "test", "tests"}
+)
 BATCH_CHARACTERS = 1 << 20
 
 
@@ -80,7 +82,7 @@ def corpus_files(corpus: Sequence[str]) -> list[Path]:
 
 
 def count_tokens(tokenizer: Tokenizer, files: Sequence[Path], n_vocab: int, progress: Progress) -> NDArray[np.int64]:
-    """How often each id occurs in the files, shape (n_vocab,). Bytes that are not UTF-8 are read as replacement signs."""
+    """How often each id occurs in the files, shape (n_vocab,). Bytes that are no UTF-8 are read as replacement signs."""
     counts = np.zeros(n_vocab, np.int64)
     stage = "count the tokens of the corpus"
     done = 0
@@ -122,8 +124,8 @@ def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> N
     wanted = {token_id for token_id in special if token_id < len(counts)}
     if not len(wanted) < num_tokens <= len(counts):
         raise InvalidParameter(
-            f"a trimmed vocabulary of {num_tokens} tokens is not between {len(wanted) + 1} (the special tokens and one more) "
-            f"and {len(counts)} (all tokens); ask for a number in that range"
+            f"a trimmed vocabulary of {num_tokens} tokens is not between {len(wanted) + 1} (the special tokens "
+            f"and one more) and {len(counts)} (all tokens); ask for a number in that range"
         )
     order = np.argsort(-counts, kind="stable")
     rest = order[~np.isin(order, list(wanted))][: num_tokens - len(wanted)]

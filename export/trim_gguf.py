@@ -1,7 +1,7 @@
 """Cuts a GGUF model's token tables to some rows, byte for byte, without touching a number.
 
-The result calls itself a model without a tokenizer: its ids are column numbers, its input comes as embeddings, which lie
-beside it for the whole vocabulary. Knows nothing about which ids are worth keeping.
+The result calls itself a model without a tokenizer: its ids are column numbers, its input comes as embeddings, which
+lie beside it for the whole vocabulary. Knows nothing about which ids are worth keeping.
 """
 
 from pathlib import Path
