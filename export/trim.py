@@ -1,0 +1,132 @@
+"""A trimmed vocabulary for drafters: which token ids the output layer keeps, and how a built model is cut to them.
+
+The output layer is the widest product of a small model, and most of its rows are never the answer. A drafter may miss
+them: the verifier decides, so the text stays the target's. Which rows matter is counted over a corpus. Knows no engine.
+"""
+
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from outrider.errors import InvalidParameter, UsageError
+from outrider.manifest import TOKENIZER, ModelFolder
+from outrider.progress import Progress
+
+__all__ = ["EMBEDDINGS", "ID_MAP", "STDLIB", "corpus_files", "count_tokens", "kept_ids", "special_ids", "trim"]
+
+ID_MAP = "id_map.npy"
+EMBEDDINGS = "embeddings.npy"
+STDLIB = "stdlib"  # the corpus that every machine has: code and English prose
+# Folders of the standard library that are tests, tables or relics rather than text as people write it.
+NOT_TEXT = frozenset(
+    {"__pycache__", "dist-packages", "encodings", "idlelib", "lib2to3", "site-packages", "test", "tests"}
+)
+BATCH_CHARACTERS = 1 << 20
+
+
+def trim(
+    full: ModelFolder, output: Path, num_tokens: int, corpus: Sequence[str], progress: Progress
+) -> NDArray[np.int32]:
+    """Write the model of `full` into the folder `output` with an output layer of `num_tokens` rows, and its id map.
+
+    Returns the map: logits column -> token id, ascending, so that a tie falls to the same token as in the full model.
+    """
+    if full.manifest.id_map is not None:
+        raise UsageError(f"{full.name} has a trimmed vocabulary already; trim the model it was made from")
+    tokenizer = Tokenizer.from_file(str(full.path / TOKENIZER))
+    n_vocab = full.manifest.n_vocab
+    counts = count_tokens(tokenizer, corpus_files(corpus), n_vocab, progress)
+    ids = kept_ids(counts, special_ids(full) | set(full.manifest.stop_ids), num_tokens)
+    progress("trim the vocabulary", 0, 0)
+    if full.manifest.format == "onnx":
+        import onnx_ir as ir
+
+        from export.onnx_graph import cut_output_rows, save
+
+        model = ir.load(full.model_file)
+        cut_output_rows(model, ids)
+        save(model, output)
+    else:
+        from export.trim_gguf import cut_gguf
+
+        cut_gguf(full.model_file, output / full.manifest.file, output / EMBEDDINGS, ids)
+    np.save(output / ID_MAP, ids)
+    progress("trim the vocabulary", 1, 1)
+    return ids
+
+
+def corpus_files(corpus: Sequence[str]) -> list[Path]:
+    """The text files of the corpus, in an order that depends on their names alone. Raises InvalidParameter."""
+    files: list[Path] = []
+    for name in corpus:
+        root = Path(sysconfig.get_path("stdlib")) if name == STDLIB else Path(name)
+        if root.is_file():
+            files.append(root)
+            continue
+        below = (path for path in root.rglob("*.py" if name == STDLIB else "*") if path.is_file())
+        found = sorted(
+            path
+            for path in below
+            if not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and (name != STDLIB or NOT_TEXT.isdisjoint(path.relative_to(root).parts))
+        )
+        if not found:
+            raise InvalidParameter(f"no text is found in the corpus {name}; name a file or a folder that holds text")
+        files += found
+    return files
+
+
+def count_tokens(tokenizer: Tokenizer, files: Sequence[Path], n_vocab: int, progress: Progress) -> NDArray[np.int64]:
+    """How often each id occurs in the files, shape (n_vocab,). Bytes that are no UTF-8 are read as replacement signs."""
+    counts = np.zeros(n_vocab, np.int64)
+    stage = "count the tokens of the corpus"
+    done = 0
+    for texts in batches(files):
+        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+            ids = np.asarray(encoding.ids, np.int64)
+            counts += np.bincount(ids[ids < n_vocab], minlength=n_vocab)
+        done += len(texts)
+        progress(stage, done, len(files))
+    return counts
+
+
+def batches(files: Sequence[Path]) -> Iterator[list[str]]:
+    """The texts of the files, gathered so that a batch is worth handing over and memory stays small."""
+    texts: list[str] = []
+    size = 0
+    for file in files:
+        texts.append(file.read_text(encoding="utf-8", errors="replace"))
+        size += len(texts[-1])
+        if size >= BATCH_CHARACTERS:
+            yield texts
+            texts, size = [], 0
+    if texts:
+        yield texts
+
+
+def special_ids(folder: ModelFolder) -> set[int]:
+    """Ids of the tokens that stand for no text: turns, ends, tools."""
+    data = msgspec.json.decode((folder.path / TOKENIZER).read_bytes())
+    return {token["id"] for token in data.get("added_tokens", [])}
+
+
+def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> NDArray[np.int32]:
+    """All of `special`, then the most frequent ids; among equals the lowest, which merged first. Ascending.
+
+    >>> kept_ids(np.array([0, 5, 0, 9, 5]), {2}, 3)
+    array([1, 2, 3], dtype=int32)
+    """
+    wanted = {token_id for token_id in special if token_id < len(counts)}
+    if not len(wanted) < num_tokens <= len(counts):
+        raise InvalidParameter(
+            f"a trimmed vocabulary of {num_tokens} tokens is not between {len(wanted) + 1} (the special tokens "
+            f"and one more) and {len(counts)} (all tokens); ask for a number in that range"
+        )
+    order = np.argsort(-counts, kind="stable")
+    rest = order[~np.isin(order, list(wanted))][: num_tokens - len(wanted)]
+    return np.sort(np.concatenate([np.fromiter(wanted, np.int64), rest])).astype(np.int32)
