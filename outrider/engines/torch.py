@@ -5,7 +5,6 @@ row may see. Attention is "sdpa", the faster: "eager" would not keep bits over c
 pick kernels by shape. Knows nothing about text or sampling.
 """
 
-import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,7 +55,7 @@ class TorchEngine:
         self._unkept: dict[int, int] = {}  # sequence -> where its tree began, until a path of it is kept
         self._cache = SlotCache(config.num_hidden_layers, self.max_sequences, self.max_context)
         self._rows = torch.empty(0, dtype=torch.int64)
-        self._model.get_output_embeddings().register_forward_pre_hook(self._select_rows)
+        self._hook = self._model.get_output_embeddings().register_forward_pre_hook(self._select_rows)
         # Makes the buffers, so that memory fails here; writes to padding's cell only.
         warm = self._forward([Chunk(0, [0])], [self.max_context])
         if warm.shape[-1] != self.n_vocab:
@@ -152,9 +151,9 @@ class TorchEngine:
 
     def close(self) -> None:
         self._sequences = Sequences(0)
+        self._hook.remove()  # it holds this engine, and the model holds it: without the ring memory is free at once
         self._model = None
         self._cache = SlotCache(0, 0, 0)
-        gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
