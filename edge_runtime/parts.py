@@ -45,7 +45,7 @@ def open_verifier(folder: ModelFolder, settings: EngineSettings, progress: Progr
     exact = ClassEngine(engine, sizes, batch_exact=profile.batch_exact)
     manifest = folder.manifest
     verifier = Verifier(exact, target=manifest.fingerprint, vocabulary=manifest.tokenizer_fingerprint)
-    return LocalVerifier(VerifierLoop(verifier), exact, class_cost_ms(profile, sizes))
+    return LocalVerifier(VerifierLoop(verifier), exact, class_cost_ms(profile.cost_ms, sizes))
 
 
 def open_drafter(name: str, vocabulary: str, settings: EngineSettings, progress: Progress = silent) -> Drafter | None:
