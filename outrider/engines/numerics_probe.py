@@ -1,8 +1,9 @@
-"""Finds which pass sizes of an engine agree in every bit, and whether sequences in one pass leave each other's bits alone.
+"""Finds which pass sizes of an engine agree in every bit, and whether sequences in one pass keep their own bits.
 
 A size counts only if it agrees with itself: the same tokens at other places of a chunk, beside other tokens, must give
-the same bits, as they will when drafts are refused. Nothing is inferred: sizes share a class if each pair was compared,
-logits and cache. Knows nothing of costs; see `profile.py`.
+the same bits, as they must when drafts are refused. Nothing is inferred: sizes share a class only if each pair was
+compared, logits and cache. Rows are compared in runs, for a quantized engine rounds most small differences away.
+Knows nothing of costs; see `profile.py`.
 """
 
 import bisect
@@ -13,15 +14,17 @@ from dataclasses import dataclass
 from outrider.engines.base import Chunk, Engine, Logits
 from outrider.progress import Progress
 
-__all__ = ["SIZES", "find_classes", "is_batch_exact"]
+__all__ = ["PROBE", "SIZES", "SPAN", "find_classes", "is_batch_exact"]
 
 SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 32, 48, 64, 128)
 SPAN = 48  # rows a small size is compared on; a larger one has a single pass
 PROBE = 8  # tokens fed after each fill, in one pass: their logits tell whether the caches are equal
 STAGE = "comparing bits"
 
-# Lengths of chunks put into one pass; the last entry of a mix is repeated while the engine takes more sequences.
-MIXES = ((1,), (2,), (8,), (1, 2), (2, 1), (3, 5), (5, 3, 1), (16, 1), (32,))
+# Lengths of chunks put into one pass; a mix's last entry is repeated where the engine takes more sequences.
+MIXES = ((1,), (1, 2), (5, 3, 1), (16, 1), (8,))
+NUM_TOGETHER = 3  # sequences in those passes
+ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,76 +102,73 @@ def _agree(one: Trace, other: Trace) -> bool:
 
 
 def is_batch_exact(engine: Engine, token_ids: Sequence[int], depth: int, sizes: Sequence[int]) -> bool:
-    """Whether chunks of several sequences in one pass give the bits that each gives alone, the pass's sum being padded
-    to one of the ascending `sizes`. Needs all of the engine's sequences free."""
-    if engine.max_batch == 1:
+    """Whether chunks of several sequences in one pass give the bits that each gives alone.
+
+    Each pass, alone or together, is padded to one of the ascending `sizes`. Needs all of the engine's sequences free.
+    """
+    num_sequences = min(engine.max_batch, engine.max_sequences, NUM_TOGETHER)
+    if num_sequences == 1:
         return True
     if not sizes:
         return False
-    num_sequences = min(engine.max_batch, engine.max_sequences)
     sequences = [engine.allocate() for _ in range(num_sequences)]
     try:
-        # Unequal lengths; the first sequence is the longest.
-        depths = [max(1, depth // (number + 1)) for number in range(num_sequences)]
-        _fill(engine, sequences, depths, token_ids, sizes)
-        return all(
-            _mix_is_exact(engine, sequences, depths, token_ids, sizes, lengths)
-            for lengths in (_repeated(mix, num_sequences) for mix in MIXES)
-            if sum(lengths) <= sizes[-1]
-        )
+        for number, sequence in enumerate(sequences):
+            history = token_ids[: max(1, depth // (number + 1))]
+            for first in range(0, len(history), sizes[-1]):
+                engine.extend([Chunk(sequence, history[first : first + sizes[-1]], 0)])
+        mixes = [[mix[min(number, len(mix) - 1)] for number in range(num_sequences)] for mix in MIXES]
+        return all(_keeps_bits(engine, sequences, token_ids, sizes, mix) for mix in mixes if sum(mix) <= sizes[-1])
     finally:
         for sequence in sequences:
             engine.release(sequence)
 
 
-def _repeated(mix: Sequence[int], num_sequences: int) -> list[int]:
-    return [mix[min(number, len(mix) - 1)] for number in range(num_sequences)]
-
-
-def _fill(
-    engine: Engine, sequences: Sequence[int], depths: Sequence[int], token_ids: Sequence[int], sizes: Sequence[int]
-) -> None:
-    for sequence, depth in zip(sequences, depths, strict=True):
-        for first in range(0, depth, sizes[-1]):
-            engine.extend([Chunk(sequence, token_ids[first : min(first + sizes[-1], depth)], 0)])
-
-
-def _mix_is_exact(
-    engine: Engine,
-    sequences: Sequence[int],
-    depths: Sequence[int],
-    token_ids: Sequence[int],
-    sizes: Sequence[int],
-    lengths: Sequence[int],
+def _keeps_bits(
+    engine: Engine, sequences: Sequence[int], token_ids: Sequence[int], sizes: Sequence[int], lengths: Sequence[int]
 ) -> bool:
-    starts = range(0, 7 * len(sequences), 7)  # other tokens for each sequence
-    texts = [list(token_ids[start : start + length]) for start, length in zip(starts, lengths, strict=True)]
+    """Several rounds that build on each other: a difference may be rounded away in one row, hardly in all to come."""
+    starts = [engine.length(sequence) for sequence in sequences]
+    num_rounds = min(ROUNDS, (engine.max_context - max(starts)) // _padded_to(sizes, sum(lengths)))
     alone: list[list[bytes]] = []
-    for sequence, depth, text in zip(sequences, depths, texts, strict=True):
-        rows = _digests(engine.extend([_padded(sequence, text, len(text), sizes)])[0][: len(text)])
-        alone.append(rows + _probe(engine, sequence, depth + len(text), token_ids, sizes))
-        engine.truncate(sequence, depth)
+    for number, sequence in enumerate(sequences):
+        rows: list[bytes] = []
+        for turn in range(num_rounds):
+            rows += _pass(engine, [sequence], [_text(token_ids, number, turn, lengths[number])], sizes)[0]
+        alone.append(rows)
+        engine.truncate(sequence, starts[number])
 
-    chunks = [Chunk(sequence, text, len(text)) for sequence, text in zip(sequences, texts, strict=True)]
-    chunks[-1] = _padded(sequences[-1], texts[-1], sum(lengths), sizes)
-    together = [_digests(rows[:length]) for rows, length in zip(engine.extend(chunks), lengths, strict=True)]
-    is_exact = True
-    for number, (sequence, depth) in enumerate(zip(sequences, depths, strict=True)):
-        rows = together[number] + _probe(engine, sequence, depth + lengths[number], token_ids, sizes)
-        is_exact = is_exact and rows == alone[number]
-        engine.truncate(sequence, depth)
-    return is_exact
-
-
-def _padded(sequence: int, text: list[int], total: int, sizes: Sequence[int]) -> Chunk:
-    """The text, padded so that a pass of `total` tokens becomes one of the smallest size that holds it."""
-    num_padding = sizes[bisect.bisect_left(sizes, total)] - total
-    return Chunk(sequence, text + text[-1:] * num_padding, len(text) + num_padding)
+    together: list[list[bytes]] = [[] for _ in sequences]
+    for turn in range(num_rounds):
+        texts = [_text(token_ids, number, turn, length) for number, length in enumerate(lengths)]
+        for rows, more in zip(together, _pass(engine, sequences, texts, sizes), strict=True):
+            rows += more
+    for sequence, start in zip(sequences, starts, strict=True):
+        engine.truncate(sequence, start)
+    return num_rounds > 0 and together == alone
 
 
-def _probe(engine: Engine, sequence: int, length: int, token_ids: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-    engine.truncate(sequence, length)
-    return _digests(engine.extend([_padded(sequence, list(token_ids[-1:]), 1, sizes)])[0])
+def _text(token_ids: Sequence[int], number: int, turn: int, length: int) -> list[int]:
+    """Other tokens for each sequence and turn."""
+    start = 7 * number + turn * length
+    return list(token_ids[start : start + length])
+
+
+def _pass(
+    engine: Engine, sequences: Sequence[int], texts: Sequence[list[int]], sizes: Sequence[int]
+) -> list[list[bytes]]:
+    """One pass, its sum padded to the smallest size that holds it; the padding is taken back."""
+    total = sum(len(text) for text in texts)
+    num_padding = _padded_to(sizes, total) - total
+    fed = [*texts[:-1], texts[-1] + texts[-1][-1:] * num_padding]
+    chunks = [Chunk(sequence, text, len(text)) for sequence, text in zip(sequences, fed, strict=True)]
+    rows = [_digests(logits)[: len(text)] for logits, text in zip(engine.extend(chunks), texts, strict=True)]
+    engine.truncate(sequences[-1], engine.length(sequences[-1]) - num_padding)
+    return rows
+
+
+def _padded_to(sizes: Sequence[int], total: int) -> int:
+    return sizes[bisect.bisect_left(sizes, total)]
 
 
 def _digests(rows: Logits) -> list[bytes]:

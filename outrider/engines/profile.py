@@ -14,7 +14,7 @@ import numpy as np
 
 from outrider.engines.base import Chunk, Engine, EngineSettings
 from outrider.engines.machine import processor, resolve_threads
-from outrider.engines.numerics_probe import PROBE, SIZES, find_classes, is_batch_exact
+from outrider.engines.numerics_probe import PROBE, SIZES, SPAN, find_classes, is_batch_exact
 from outrider.errors import InvalidParameter
 from outrider.manifest import ModelFolder, Profile, load_folder, write_manifest
 from outrider.progress import Progress, silent
@@ -43,11 +43,9 @@ def measure(
     small to measure in.
     """
     settings = settings or EngineSettings()
-    room = engine.max_context - COST_SIZES[-1] - PROBE
-    if room < COST_SIZES[-1]:
-        raise InvalidParameter(
-            f"a context of {engine.max_context} is too small to measure in; open the model with more"
-        )
+    room = engine.max_context - 2 * SPAN - PROBE
+    if room < 1:
+        raise InvalidParameter(f"a context of {engine.max_context} is too small to measure in; allow more")
     depth = min(context, room)
     rng = np.random.default_rng(0)
     token_ids = [int(token_id) for token_id in rng.integers(0, engine.n_vocab, depth + 4 * SIZES[-1])]
