@@ -59,4 +59,3 @@ def _show(name: str, found: Profile) -> None:
         output.print(f"  {{{', '.join(map(str, sizes))}}}{mark}", soft_wrap=True)
     if not found.classes:
         output.print("  none")
-    output.print(f"bits of sequences that share a pass: {'kept' if found.batch_exact else 'not kept'}")

@@ -155,6 +155,16 @@ def test_a_gpu_that_this_build_has_not(gguf_folder: ModelFolder, monkeypatch: py
         LlamaCppEngine(gguf_folder, EngineSettings(num_gpu_layers=-1))
 
 
+def test_what_other_sequences_hold_changes_no_bit(gguf_folder: ModelFolder) -> None:
+    engine = LlamaCppEngine(gguf_folder, SETTINGS)
+    first = engine.allocate()
+    expected = [engine.extend([Chunk(first, TOKENS[start : start + 3], 3)])[0].copy() for start in range(0, 300, 3)]
+    second = engine.allocate()  # beside 300 cells of the first
+    found = [engine.extend([Chunk(second, TOKENS[start : start + 3], 3)])[0].copy() for start in range(0, 300, 3)]
+    np.testing.assert_array_equal(found, expected)
+    engine.close()
+
+
 def test_chains_only(gguf_folder: ModelFolder) -> None:
     engine = LlamaCppEngine(gguf_folder, SETTINGS)
     sequence = engine.allocate()
