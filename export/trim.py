@@ -4,8 +4,7 @@ The output layer is the widest product of a small model, and most of its rows ar
 them: the verifier decides, so the text stays the target's. Which rows matter is counted over a corpus. Knows no engine.
 """
 
-import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from export.corpus import corpus_files, count_tokens
 from outrider.errors import InvalidParameter, UsageError
 from outrider.manifest import TOKENIZER, ModelFolder
 from outrider.progress import Progress
 
-__all__ = ["EMBEDDINGS", "ID_MAP", "STDLIB", "corpus_files", "count_tokens", "kept_ids", "special_ids", "trim"]
+__all__ = ["EMBEDDINGS", "ID_MAP", "kept_ids", "special_ids", "trim"]
 
 ID_MAP = "id_map.npy"
 EMBEDDINGS = "embeddings.npy"
@@ -58,55 +58,6 @@ def trim(
     np.save(output / ID_MAP, ids)
     progress("trim the vocabulary", 1, 1)
     return ids
-
-
-def corpus_files(corpus: Sequence[str]) -> list[Path]:
-    """The text files of the corpus, in an order that depends on their names alone. Raises InvalidParameter."""
-    files: list[Path] = []
-    for name in corpus:
-        root = Path(sysconfig.get_path("stdlib")) if name == STDLIB else Path(name)
-        if root.is_file():
-            files.append(root)
-            continue
-        below = (path for path in root.rglob("*.py" if name == STDLIB else "*") if path.is_file())
-        found = sorted(
-            path
-            for path in below
-            if not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and (name != STDLIB or NOT_TEXT.isdisjoint(path.relative_to(root).parts))
-        )
-        if not found:
-            raise InvalidParameter(f"no text is found in the corpus {name}; name a file or a folder that holds text")
-        files += found
-    return files
-
-
-def count_tokens(tokenizer: Tokenizer, files: Sequence[Path], n_vocab: int, progress: Progress) -> NDArray[np.int64]:
-    """How often each id occurs in the files, shape (n_vocab,). Bytes that are no UTF-8 are read as replacement signs."""
-    counts = np.zeros(n_vocab, np.int64)
-    stage = "count the tokens of the corpus"
-    done = 0
-    for texts in batches(files):
-        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-            ids = np.asarray(encoding.ids, np.int64)
-            counts += np.bincount(ids[ids < n_vocab], minlength=n_vocab)
-        done += len(texts)
-        progress(stage, done, len(files))
-    return counts
-
-
-def batches(files: Sequence[Path]) -> Iterator[list[str]]:
-    """The texts of the files, gathered so that a batch is worth handing over and memory stays small."""
-    texts: list[str] = []
-    size = 0
-    for file in files:
-        texts.append(file.read_text(encoding="utf-8", errors="replace"))
-        size += len(texts[-1])
-        if size >= BATCH_CHARACTERS:
-            yield texts
-            texts, size = [], 0
-    if texts:
-        yield texts
 
 
 def special_ids(folder: ModelFolder) -> set[int]:
