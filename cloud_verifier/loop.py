@@ -1,0 +1,132 @@
+"""The verifier's own thread: takes messages in between passes, runs passes, hands answers out.
+
+Everything that touches the engine happens here. A connection is one session; both links and the service use it.
+Knows nothing of how messages travel.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from cloud_verifier.limits import MAX_UNREAD
+from cloud_verifier.verifier import Verifier
+from outrider.errors import OutriderError, ProtocolError
+from outrider.wire import Down, Fault, Open, Up
+
+__all__ = ["Connection", "VerifierLoop"]
+
+logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """One device's stream. `deliver` is called from the verifier's thread and must not block."""
+
+    def __init__(
+        self, inbox: "queue.SimpleQueue[tuple[Connection, Up | None] | None]", deliver: Callable[[Down], None]
+    ):
+        self._inbox = inbox
+        self._deliver = deliver
+        self.session: str | None = None
+        self.num_unread = 0
+        self.is_closed = False
+
+    def send(self, message: Up) -> None:
+        """Pass a message on. Raises ProtocolError when far more come than are read."""
+        if self.num_unread >= MAX_UNREAD:
+            raise ProtocolError("messages come faster than they can be read; send fewer, larger drafts")
+        self.num_unread += 1
+        self._inbox.put((self, message))
+
+    def close(self) -> None:
+        """End the session, if it still runs. Safe to call twice."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._inbox.put((self, None))
+
+    def deliver(self, message: Down) -> None:
+        if not self.is_closed:
+            self._deliver(message)
+
+
+class VerifierLoop:
+    """Runs `verifier` in a thread of its own from construction until `close`."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._inbox: queue.SimpleQueue[tuple[Connection, Up | None] | None] = queue.SimpleQueue()
+        self._connections: dict[str, Connection] = {}
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
+        self._thread.start()
+
+    def connect(self, deliver: Callable[[Down], None]) -> Connection:
+        return Connection(self._inbox, deliver)
+
+    def close(self) -> None:
+        """Finish the pass in progress, tell the sessions and end the thread. Safe to call twice."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            self._take_in(self._verifier.wait_s())
+            try:
+                said = self._verifier.step()
+            except Exception:  # a bug must not take the other sessions' thread down without a word
+                logger.exception("a pass failed")
+                said = [
+                    (name, Fault("engine_failed", "the verifier failed; try again", True)) for name in self._connections
+                ]
+                for name in list(self._connections):
+                    self._verifier.close(name)
+            for name, message in said:
+                self._deliver(name, message)
+        for name in list(self._connections):
+            self._deliver(name, Fault("link_lost", "the verifier is shutting down; open the session again", True))
+
+    def _deliver(self, name: str, message: Down) -> None:
+        connection = self._connections.get(name)
+        if connection is not None:
+            if isinstance(message, Fault) or getattr(message, "finish", None):
+                del self._connections[name]
+            connection.deliver(message)
+
+    def _take_in(self, wait_s: float | None) -> None:
+        """Read all messages that are there; with nothing to do, wait for one."""
+        is_waiting = wait_s is None or wait_s > 0
+        try:
+            item = self._inbox.get(block=is_waiting, timeout=wait_s)
+            while True:
+                if item is None:
+                    self._is_closing = True
+                else:
+                    self._handle(*item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _handle(self, connection: Connection, message: Up | None) -> None:
+        if message is None:
+            if connection.session is not None:
+                self._verifier.close(connection.session)
+                self._connections.pop(connection.session, None)
+            return
+        connection.num_unread -= 1
+        try:
+            if connection.session is None:
+                if not isinstance(message, Open):
+                    raise ProtocolError("the first message must be Open; begin again")
+                opened = self._verifier.open(message)
+                connection.session = opened.session
+                self._connections[opened.session] = connection
+                connection.deliver(opened)
+            elif isinstance(message, Open):
+                raise ProtocolError("the session is open already; use a new connection")
+            else:
+                self._verifier.receive(connection.session, message)
+        except OutriderError as error:
+            if connection.session is not None:
+                self._verifier.close(connection.session)
+                self._connections.pop(connection.session, None)
+            connection.deliver(Fault(error.code, str(error)))

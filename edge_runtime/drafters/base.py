@@ -1,0 +1,33 @@
+"""The contract of a drafter: a token list in, guesses for what follows out. Knows no link and no verifier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edge_runtime.pacing import Pace
+from outrider.choice import SamplingParams
+
+__all__ = ["Drafter", "Proposal"]
+
+
+@dataclass(slots=True)
+class Proposal:
+    """Guesses, and for each how likely the drafter thinks it is (0 … 1). `source` names who guessed."""
+
+    source: str
+    token_ids: list[int] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+
+
+class Drafter(Protocol):
+    name: str
+
+    def prefill(self, token_ids: Sequence[int]) -> None:
+        """Get ready to draft after this list."""
+
+    def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
+        """Guesses for what follows `token_ids`, as many as `pace` finds worth it. The list may be any: the drafter
+        finds out itself how much of it is the one it saw last. Called from one thread at a time."""
+
+    def close(self) -> None:
+        """Free what it holds. Safe to call twice."""

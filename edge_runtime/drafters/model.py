@@ -1,0 +1,79 @@
+"""Drafts by a small model on any engine, with the target's own noise: what it draws, the target tends to draw too.
+
+Its KV cache follows the list it is given: it is cut back to the part they share. Knows no link and no verifier.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_runtime.drafters.base import Proposal
+from edge_runtime.pacing import Pace
+from outrider.choice import SamplingParams, choose
+from outrider.engines.base import Chunk, Engine
+from outrider.errors import BadLogits
+
+__all__ = ["ModelDrafter"]
+
+
+class ModelDrafter:
+    """`engine` becomes this drafter's own."""
+
+    def __init__(self, engine: Engine, *, name: str) -> None:
+        self.name = name
+        self._engine = engine
+        self._sequence = engine.allocate()
+        self._cached: list[int] = []
+
+    def prefill(self, token_ids: Sequence[int]) -> None:
+        self._rewind(token_ids)
+        missing = token_ids[len(self._cached) : -1]
+        if missing and len(token_ids) <= self._engine.max_context:
+            self._engine.extend([Chunk(self._sequence, missing, num_logits=0)])
+            self._cached += missing
+
+    def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
+        proposal = Proposal(self.name)
+        max_drafts = min(max_drafts, self._engine.max_context - len(token_ids))
+        began_s = time.perf_counter()
+        reach = 1.0
+        self._rewind(token_ids)
+        missing = list(token_ids[len(self._cached) :])
+        while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
+            logits = self._engine.extend([Chunk(self._sequence, missing)])[0][0]
+            self._cached += missing
+            try:
+                token_id = choose(logits, params, len(self._cached), self._engine.id_map)
+            except BadLogits:
+                break  # a broken guess costs nothing but itself
+            confidence = _confidence(logits, token_id, self._engine)
+            proposal.token_ids.append(token_id)
+            proposal.confidences.append(confidence)
+            reach *= pace.chance(self.name, confidence)
+            missing = [token_id]
+        if proposal.token_ids:
+            elapsed_ms = (time.perf_counter() - began_s) * 1000
+            pace.observe_draft(self.name, len(proposal.token_ids), elapsed_ms)
+        return proposal
+
+    def _rewind(self, token_ids: Sequence[int]) -> None:
+        """Cut the cache back to what it shares with `token_ids`, and leave at least the last token to be run."""
+        shared = 0
+        longest = min(len(self._cached), len(token_ids) - 1)
+        if self._cached[:longest] == list(token_ids[:longest]):
+            shared = longest
+        else:
+            while self._cached[shared] == token_ids[shared]:
+                shared += 1
+        del self._cached[shared:]
+        self._engine.truncate(self._sequence, shared)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def _confidence(logits: np.ndarray[tuple[int], np.dtype[np.float32]], token_id: int, engine: Engine) -> float:
+    """The probability that the drafter itself gives the token."""
+    column = token_id if engine.id_map is None else int(np.searchsorted(engine.id_map, token_id))
+    return float(1 / np.exp(logits - logits[column]).sum())

@@ -1,0 +1,24 @@
+"""The contract of a link: two streams of messages, in order, to and from one verifier session."""
+
+from typing import Protocol
+
+from outrider.wire import Down, Up
+
+__all__ = ["Link"]
+
+
+class Link(Protocol):
+    bytes_up: int  # message bytes sent so far, framing included; 0 where nothing leaves the process
+    bytes_down: int
+
+    async def open(self) -> None:
+        """Connect. Raises LinkLost with what to do."""
+
+    async def send(self, message: Up) -> None:
+        """Raises LinkLost when the connection is gone."""
+
+    async def receive(self) -> Down:
+        """The next message, however long it takes. Raises LinkLost, ProtocolError."""
+
+    async def close(self) -> None:
+        """Leave; the verifier forgets the session. Safe to call twice."""

@@ -1,0 +1,103 @@
+"""A link to a verifier service: one WebSocket, one message a frame, no compression."""
+
+import asyncio
+from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
+from websockets.typing import Subprotocol
+
+from outrider.errors import InvalidParameter, LinkLost, ProtocolError
+from outrider.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Down, Up, decode_down, encode
+
+__all__ = ["WebSocketLink"]
+
+CONNECT_S = 10.0
+CLOSE_S = 2.0
+SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+STREAM_PATH = "/v1/stream"
+CLIENT_HEADER = 6  # bytes of framing before a short message: header, length and mask
+SERVER_HEADER = 2
+
+
+class WebSocketLink:
+    """`url` is the verifier's address, e.g. http://127.0.0.1:8700 or wss://host. Raises InvalidParameter."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a bad port, half an IPv6 address
+            is_address = False
+        scheme = SCHEMES.get(parts.scheme) if is_address else None
+        if scheme is None:
+            raise InvalidParameter(f"{url!r} is not a verifier's address; give one like http://127.0.0.1:8700")
+        self._address = parts.netloc
+        self._url = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + STREAM_PATH, "", ""))
+        self._socket: ClientConnection | None = None
+        self.bytes_up = 0
+        self.bytes_down = 0
+
+    async def open(self) -> None:
+        try:
+            self._socket = await connect(
+                self._url,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                compression=None,  # lengths would leak repeats, and it costs more than it saves
+                open_timeout=CONNECT_S,
+                close_timeout=CLOSE_S,
+                max_size=MAX_MESSAGE_BYTES,
+                proxy=None,
+            )
+        except InvalidURI:
+            raise InvalidParameter(f"{self._address!r} is not a verifier's address; give host:port") from None
+        except NegotiationError:
+            raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions") from None
+        except InvalidHandshake:
+            raise LinkLost(f"what answers at {self._address} is not a verifier; check the address") from None
+        except (OSError, TimeoutError):
+            raise LinkLost(
+                f"no verifier answers at {self._address}; start one with: outrider verifier MODEL --port PORT"
+            ) from None
+        if self._socket.subprotocol != SUBPROTOCOL:
+            await self.close()
+            raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions")
+
+    async def send(self, message: Up) -> None:
+        data = encode(message)
+        try:
+            await self._connected().send(data)
+        except ConnectionClosed:
+            raise self._lost() from None
+        self.bytes_up += len(data) + _framing(len(data)) + CLIENT_HEADER
+
+    async def receive(self) -> Down:
+        try:
+            data = await self._connected().recv(decode=False)
+        except ConnectionClosed:
+            raise self._lost() from None
+        self.bytes_down += len(data) + _framing(len(data)) + SERVER_HEADER
+        return decode_down(data)
+
+    async def close(self) -> None:
+        if self._socket is not None:
+            socket, self._socket = self._socket, None
+            closing = asyncio.create_task(socket.close())
+            with suppress(ConnectionClosed):  # the farewell stands behind what was not read yet
+                while True:
+                    await socket.recv()
+            await closing
+
+    def _connected(self) -> ClientConnection:
+        if self._socket is None:
+            raise self._lost()
+        return self._socket
+
+    def _lost(self) -> LinkLost:
+        return LinkLost(f"the connection to {self._address} broke; check the verifier and try again")
+
+
+def _framing(length: int) -> int:
+    """Bytes that a frame's length takes beyond the first seven bits."""
+    return 0 if length < 126 else 2 if length < 2**16 else 8

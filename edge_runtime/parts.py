@@ -1,0 +1,81 @@
+"""Puts a generation's parts together by name: the target's verifier, the drafter, and the pace between them.
+
+The one place that knows which engine goes where. Knows no text and no screen.
+"""
+
+from dataclasses import dataclass
+
+from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.verifier import Verifier
+from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from outrider import catalog
+from outrider.engines import EngineSettings, open_engine
+from outrider.engines.numerics import ClassEngine, class_cost_ms
+from outrider.engines.profile import choose_class, load_or_measure
+from outrider.errors import NotHere, UnknownModel, VocabularyMismatch
+from outrider.manifest import ModelFolder
+from outrider.progress import Progress, silent
+
+__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "LocalVerifier", "open_drafter", "open_verifier"]
+
+DEFAULT_TARGET = "qwen2.5-coder-1.5b-onnx"
+DEFAULT_DRAFTER = "qwen2.5-coder-0.5b-onnx-trim"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalVerifier:
+    """A target running in this process. `pass_ms`: milliseconds of a pass over k tokens, as its profile measured."""
+
+    loop: VerifierLoop
+    engine: ClassEngine
+    pass_ms: dict[int, float]
+
+    def close(self) -> None:
+        self.loop.close()
+        self.engine.close()
+
+
+def open_verifier(folder: ModelFolder, settings: EngineSettings, progress: Progress = silent) -> LocalVerifier:
+    """Load the target, held to its numerics class; measures its profile the first time on a machine."""
+    progress(f"loading {folder.name}", 0, 1)
+    engine = open_engine(folder, settings)
+    progress(f"loading {folder.name}", 1, 1)
+    profile = load_or_measure(folder, engine, settings, progress)
+    sizes = choose_class(profile)
+    exact = ClassEngine(engine, sizes, batch_exact=profile.batch_exact)
+    manifest = folder.manifest
+    verifier = Verifier(exact, target=manifest.fingerprint, vocabulary=manifest.tokenizer_fingerprint)
+    return LocalVerifier(VerifierLoop(verifier), exact, class_cost_ms(profile.cost_ms, sizes))
+
+
+def open_drafter(name: str, vocabulary: str, settings: EngineSettings, progress: Progress = silent) -> Drafter | None:
+    """The drafter for `--drafter NAME`, for a target whose tokenizer has this fingerprint.
+
+    "none": None. "lookup": the text itself. A model's name: that model. "auto": lookup, and the default drafter behind
+    it where that is on this machine and speaks the target's vocabulary. Raises VocabularyMismatch and what `find` does.
+    """
+    if name == "none":
+        return None
+    if name == "lookup":
+        return LookupDrafter()
+    if name == "auto":
+        try:
+            folder = catalog.find(DEFAULT_DRAFTER)
+        except (NotHere, UnknownModel):
+            return LookupDrafter()
+        if folder.manifest.tokenizer_fingerprint != vocabulary:
+            return LookupDrafter()
+        return CascadeDrafter(LookupDrafter(), _model_drafter(folder, settings, progress))
+    folder = catalog.find(name)
+    if folder.manifest.tokenizer_fingerprint != vocabulary:
+        raise VocabularyMismatch(
+            f"{name} does not share the target's vocabulary; choose a drafter of the same family, or --drafter lookup"
+        )
+    return _model_drafter(folder, settings, progress)
+
+
+def _model_drafter(folder: ModelFolder, settings: EngineSettings, progress: Progress) -> ModelDrafter:
+    progress(f"loading {folder.name}", 0, 1)
+    engine = open_engine(folder, settings)
+    progress(f"loading {folder.name}", 1, 1)
+    return ModelDrafter(engine, name=folder.name)

@@ -1,0 +1,39 @@
+"""What one generation did, in numbers."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["Report"]
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts and times of one generation. Rates leave the prompt out: they run from the first token on."""
+
+    num_prompt: int = 0
+    num_tokens: int = 0
+    num_passes: int = 0  # of the verifier, for this generation
+    num_drafted: int = 0  # drafts that a pass looked at
+    num_accepted: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    first_token_ms: float = 0.0
+    total_ms: float = 0.0
+    accepted_by: dict[str, int] = field(default_factory=dict)  # drafter -> its drafts that were accepted
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens after the first, over the time after the first."""
+        elapsed_ms = self.total_ms - self.first_token_ms
+        return 1000 * (self.num_tokens - 1) / elapsed_ms if self.num_tokens > 1 and elapsed_ms > 0 else 0.0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        return self.num_tokens / self.num_passes if self.num_passes else 0.0
+
+    @property
+    def acceptance(self) -> float:
+        return self.num_accepted / self.num_drafted if self.num_drafted else 0.0
+
+    @property
+    def bytes_per_token(self) -> float:
+        return (self.bytes_up + self.bytes_down) / self.num_tokens if self.num_tokens else 0.0

@@ -1,0 +1,141 @@
+"""Text in, the target's text out: what an app holds. Owns the parts of one target and closes them.
+
+Knows what a prompt is; leaves tokens to the session, models to the engines and the choice of parts to `parts.py`.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from edge_runtime.drafters import Drafter
+from edge_runtime.links import InProcessLink, Link, WebSocketLink
+from edge_runtime.pacing import Pace
+from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open_verifier
+from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from outrider import catalog
+from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
+from outrider.errors import EmptyPrompt, InvalidParameter
+from outrider.manifest import ModelFolder
+from outrider.progress import Progress, silent
+from outrider.tokens import StreamDecoder, TextCodec
+
+__all__ = ["Finished", "Piece", "Runtime"]
+
+MAX_TOKENS = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One verified token and the text it completes (empty inside a character and for control tokens)."""
+
+    text: str
+    token: Token
+
+
+class Runtime:
+    """One target, here or behind a link, and a drafter for it. Make one with `local` or `remote`; close it.
+
+    with Runtime.local() as runtime:
+        async for piece in runtime.generate("Write a haiku."):
+            ...
+    """
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        drafter: Drafter | None,
+        open_link: Callable[[], Link],
+        verifier: LocalVerifier | None = None,
+    ) -> None:
+        self.target = folder
+        self.drafter = drafter
+        self._codec = TextCodec(folder)
+        self._open_link = open_link
+        self._verifier = verifier
+        self._pace = Pace(verifier.pass_ms if verifier else None)
+        self._drafting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
+
+    @classmethod
+    def local(
+        cls,
+        target: str = DEFAULT_TARGET,
+        drafter: str = "auto",
+        settings: EngineSettings | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running."""
+        settings = settings or EngineSettings()
+        folder = catalog.find(target)
+        drafting = open_drafter(drafter, folder.manifest.tokenizer_fingerprint, settings, progress)
+        try:
+            verifier = open_verifier(folder, settings, progress)
+        except BaseException:
+            if drafting is not None:
+                drafting.close()
+            raise
+        return cls(folder, drafting, lambda: InProcessLink(verifier.loop), verifier)
+
+    @classmethod
+    def remote(
+        cls,
+        url: str,
+        target: str = DEFAULT_TARGET,
+        drafter: str = "auto",
+        settings: EngineSettings | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """The target behind `url`. `target` names a model folder here for its tokenizer alone; it is not loaded."""
+        WebSocketLink(url)  # a bad address is told before anything is loaded
+        folder = catalog.find(target)
+        vocabulary = folder.manifest.tokenizer_fingerprint
+        drafting = open_drafter(drafter, vocabulary, settings or EngineSettings(), progress)
+        return cls(folder, drafting, lambda: WebSocketLink(url))
+
+    async def generate(
+        self,
+        prompt: str,
+        params: SamplingParams | None = None,
+        *,
+        max_tokens: int = 256,
+        is_chat: bool = True,
+    ) -> AsyncGenerator[Piece | Finished, None]:
+        """The target's answer, token by token, then Finished. Without `is_chat` the prompt is continued as it is.
+
+        One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
+        cannot be done, LinkError and EngineError for what broke.
+        """
+        if not 1 <= max_tokens <= MAX_TOKENS:
+            raise InvalidParameter(f"max_tokens is {max_tokens}; give a number from 1 to {MAX_TOKENS}")
+        if not prompt.strip():
+            raise EmptyPrompt("the prompt is empty; say something")
+        manifest = self.target.manifest
+        encode = self._codec.encode
+        prompt_ids = self._codec.encode_chat([{"role": "user", "content": prompt}]) if is_chat else encode(prompt)
+        request = GenerationRequest(
+            prompt_ids, max_tokens, params or SamplingParams(), manifest.stop_ids, manifest.tokenizer_fingerprint
+        )
+        session = Session(self._open_link(), self.drafter, self._pace, self._drafting)
+        decoder = StreamDecoder(self._codec)
+        async with aclosing(session.generate(request)) as events:
+            async for event in events:
+                yield event if isinstance(event, Finished) else Piece(decoder.feed(event.token_id), event)
+
+    def close(self) -> None:
+        """Stop the verifier and free both models. Safe to call twice."""
+        self._drafting.shutdown()
+        if self.drafter is not None:
+            self.drafter.close()
+        if self._verifier is not None:
+            self._verifier.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,179 @@
+"""One generation on the device: a list of tokens, a frontier, and guesses that run ahead of it.
+
+The device's list is the truth. Drafts are appended on the right and sent; what comes back moves the frontier; at the
+first difference the list is cut there, the epoch rises, and drafting goes on from the target's token. Every position
+is committed once. Knows token ids; no text, no engine, no socket.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from edge_runtime.drafters.base import Drafter, Proposal
+from edge_runtime.links.base import Link
+from edge_runtime.pacing import Pace
+from edge_runtime.report import Report
+from outrider.choice import SamplingParams
+from outrider.errors import LinkError, ProtocolError, from_code
+from outrider.wire import Cancel, Draft, Fault, Open, Opened, Params, Verified, pack_ids, unpack_ids
+
+__all__ = ["Finished", "GenerationRequest", "Session", "Token"]
+
+R = TypeVar("R")
+WAIT_FOR_DRAFTS = -1
+NEVER_WAIT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    prompt_ids: Sequence[int]
+    max_tokens: int = 256
+    params: SamplingParams = field(default_factory=SamplingParams)
+    stop_ids: Sequence[int] = ()
+    vocabulary: str = ""  # fingerprint of the tokenizer that the ids are of; "" leaves the check to the caller
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A verified token. `drafted_by` names the drafter that guessed it; None: the target's own correction or step."""
+
+    position: int
+    token_id: int
+    drafted_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    reason: str  # "stop" or "length"
+    report: Report
+
+
+class Session:
+    """Takes turns with the verifier: draft, send, hear what became of it.
+
+    `drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
+    """
+
+    def __init__(
+        self, link: Link, drafter: Drafter | None, pace: Pace, executor: ThreadPoolExecutor, *, max_drafts: int = 15
+    ) -> None:
+        self._link = link
+        self._drafter = drafter
+        self._pace = pace
+        self._executor = executor
+        self._max_drafts = max_drafts
+        self._token_ids: list[int] = []
+        self._epoch = 0
+        self.report = Report()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Token | Finished, None]:
+        """Verified tokens as they come, then Finished. Raises what the verifier refused, LinkLost, ProtocolError.
+
+        Leaving the iteration early ends the verifier's session.
+        """
+        began_s = time.perf_counter()
+        try:
+            await self._link.open()
+            opened = await self._begin(request)
+            proposal = Proposal("")
+            turn_s = time.perf_counter()
+            while True:
+                verified, token_ids = await self._hear(opened)
+                now_s = time.perf_counter()
+                num_accepted = self._count(verified, token_ids, proposal, (now_s - began_s) * 1000)
+                if self.report.num_passes > 1:  # the first turn is mostly the prompt
+                    elapsed_ms = (now_s - turn_s) * 1000
+                    confidences = proposal.confidences[: verified.num_drafted]
+                    self._pace.observe_turn(proposal.source, confidences, num_accepted, len(token_ids), elapsed_ms)
+                turn_s = now_s
+                for offset, token_id in enumerate(token_ids):
+                    drafted_by = proposal.source if offset < num_accepted else None
+                    yield Token(verified.start + offset, token_id, drafted_by)
+                if verified.finish:
+                    yield Finished(verified.finish, self.report)
+                    return
+                proposal = await self._draft(request.params, opened.limit)
+        finally:
+            await self._leave()
+
+    async def _begin(self, request: GenerationRequest) -> Opened:
+        self._token_ids = list(request.prompt_ids)
+        self.report.num_prompt = len(self._token_ids)
+        await self._link.send(
+            Open(
+                vocabulary=request.vocabulary,
+                target="",
+                params=Params.of(request.params),
+                limit=len(self._token_ids) + request.max_tokens,
+                patience_ms=WAIT_FOR_DRAFTS if self._drafter else NEVER_WAIT,
+                stop_ids=pack_ids(request.stop_ids),
+                token_ids=pack_ids(self._token_ids),
+            )
+        )
+        opened = await self._receive()
+        if not isinstance(opened, Opened):
+            raise ProtocolError("the verifier did not open the session; check both sides' versions")
+        if self._drafter is not None:
+            await self._in_thread(self._drafter.prefill, list(self._token_ids))
+        return opened
+
+    async def _draft(self, params: SamplingParams, limit: int) -> Proposal:
+        """Guess, and send the guesses; without guesses the verifier is asked for one step alone."""
+        if self._drafter is None:
+            return Proposal("")
+        frontier = len(self._token_ids)
+        max_drafts = min(self._max_drafts, limit - frontier - 1)
+        proposal = await self._in_thread(self._drafter.propose, list(self._token_ids), params, self._pace, max_drafts)
+        confidences = bytes(round(255 * value) for value in proposal.confidences)
+        await self._link.send(Draft(self._epoch, frontier, pack_ids(proposal.token_ids), confidences))
+        return proposal
+
+    async def _hear(self, opened: Opened) -> tuple[Verified, list[int]]:
+        """The next Verified, checked: it may say anything about tokens, but not break the rules of the list."""
+        message = await self._receive()
+        if not isinstance(message, Verified):
+            raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
+        token_ids = unpack_ids(message.token_ids)
+        in_order = message.start == len(self._token_ids) and message.start + len(token_ids) <= opened.limit
+        if not token_ids or not in_order or max(token_ids) >= opened.n_vocab:
+            raise ProtocolError("the verifier's tokens do not continue the list; its answer was refused")
+        return message, token_ids
+
+    def _count(self, verified: Verified, token_ids: list[int], proposal: Proposal, elapsed_ms: float) -> int:
+        """Commit the tokens, raise the epoch at a miss, keep the books; how many of the drafts were accepted."""
+        num_accepted = 0
+        for draft, token_id in zip(proposal.token_ids, token_ids, strict=False):
+            if draft != token_id:
+                self._epoch += 1
+                break
+            num_accepted += 1
+        self._token_ids += token_ids
+        report = self.report
+        report.num_passes += 1
+        report.num_tokens += len(token_ids)
+        report.num_drafted += verified.num_drafted
+        report.num_accepted += num_accepted
+        if num_accepted:
+            report.accepted_by[proposal.source] = report.accepted_by.get(proposal.source, 0) + num_accepted
+        report.bytes_up, report.bytes_down = self._link.bytes_up, self._link.bytes_down
+        report.first_token_ms = report.first_token_ms or elapsed_ms
+        report.total_ms = elapsed_ms
+        return num_accepted
+
+    async def _receive(self) -> Opened | Verified:
+        message = await self._link.receive()
+        if isinstance(message, Fault):
+            raise from_code(message.code, message.message)
+        return message
+
+    async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+    async def _leave(self) -> None:
+        with suppress(LinkError):
+            await self._link.send(Cancel())
+        await self._link.close()

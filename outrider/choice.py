@@ -1,0 +1,139 @@
+"""The target's choice at a position: a pure function of logits, parameters, position and nothing else.
+
+Greedy takes the arg-max. Sampling adds Gumbel noise to the filtered log-probabilities and takes the arg-max (the
+Gumbel-max trick): each token is then an exact sample, and because the noise is itself a function of (seed, position,
+token id) the choice does not depend on how many drafts were tried, refused or repeated. A drafter that calls `choose`
+with the same parameters shares the noise and so tends to pick the same token (Daliri et al. 2024, "Coupling without
+communication and drafter-invariant speculative decoding").
+
+Pure numpy. Knows no engine, no session and no text.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider.errors import BadLogits, InvalidParameter
+
+__all__ = ["SamplingParams", "choose", "gumbel_noise", "surviving_columns"]
+
+MAX_SEED = 2**63 - 1
+# Noise from 32 bits lies in (-3.2, 22.9): a token further than this below the best can never win.
+NOISE_SPAN = 27.0
+U64 = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose. Filters apply in the order top-k, top-p, min-p, to the distribution after temperature.
+
+    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch a filter off. Raises InvalidParameter.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _within("temperature", self.temperature, 0.0, 100.0)
+        _within("top_k", self.top_k, 0, 2**31 - 1)
+        _within("top_p", self.top_p, 0.0, 1.0)
+        _within("min_p", self.min_p, 0.0, 1.0)
+        _within("seed", self.seed, 0, MAX_SEED)
+        if self.top_p == 0:
+            raise InvalidParameter("top_p is 0, which would leave no token; give a value above 0 and up to 1")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also catches NaN
+        raise InvalidParameter(f"{name} is {value}; give a value from {low:g} to {high:g}")
+
+
+def choose(
+    logits: NDArray[np.float32],
+    params: SamplingParams,
+    position: int,
+    token_ids: NDArray[np.int32] | None = None,
+) -> int:
+    """The token id at absolute `position`, from one row of logits of shape (width,).
+
+    `token_ids` of shape (width,) maps columns to ids for a trimmed vocabulary; without it column j is id j. Equal
+    scores go to the lowest column. Raises BadLogits when the best logit is NaN or infinite.
+    """
+    best = int(logits.argmax())  # the first NaN, if there is one
+    if not math.isfinite(logits[best]):
+        raise BadLogits("the model returned NaN or infinite logits; the session was ended")
+    if params.temperature == 0:
+        return best if token_ids is None else int(token_ids[best])
+    columns = surviving_columns(logits, params)
+    ids = columns if token_ids is None else token_ids[columns]
+    scores = logits[columns].astype(np.float64)
+    scores /= params.temperature
+    scores += gumbel_noise(params.seed, position, ids)
+    return int(ids[scores.argmax()])
+
+
+def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Standard Gumbel noise, one value a token id: -log(-log(u)), u uniform in (0, 1) with 32 bits.
+
+    The bits come from two rounds of MurmurHash3's 32-bit finalizer over the id, keyed by 64 bits mixed from seed and
+    position (SplitMix64); 32-bit integer arithmetic only, so that other languages can compute the same noise.
+    """
+    key = _mix64(_mix64(seed) ^ position)
+    bits = token_ids.astype(np.uint32)
+    bits *= np.uint32(0x9E3779B1)
+    bits += np.uint32(key & 0xFFFFFFFF)
+    _finalize(bits)
+    bits ^= np.uint32(key >> 32)
+    _finalize(bits)
+    uniform = (bits + 0.5) * 2.0**-32
+    return -np.log(-np.log(uniform))  # type: ignore[no-any-return]
+
+
+def _mix64(value: int) -> int:
+    value = (value + 0x9E3779B97F4A7C15) & U64
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & U64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & U64
+    return value ^ (value >> 31)
+
+
+def _finalize(bits: NDArray[np.uint32]) -> None:
+    bits ^= bits >> np.uint32(16)
+    bits *= np.uint32(0x85EBCA6B)
+    bits ^= bits >> np.uint32(13)
+    bits *= np.uint32(0xC2B2AE35)
+    bits ^= bits >> np.uint32(16)
+
+
+def surviving_columns(logits: NDArray[np.float32], params: SamplingParams) -> NDArray[np.integer]:
+    """Columns that the filters leave, ascending. Without filters: those that the noise could still lift to the top.
+
+    Values equal to the last one kept are kept too, so the result depends on the values alone.
+    """
+    top = float(logits.max())
+    floor = top - NOISE_SPAN * params.temperature
+    if params.top_k and params.top_k < len(logits):
+        floor = max(floor, float(np.partition(logits, -params.top_k)[-params.top_k]))
+    if params.top_p < 1:
+        floor = max(floor, _top_p_floor(logits[logits >= floor], top, params))
+    if params.min_p > 0:
+        floor = max(floor, top + params.temperature * math.log(params.min_p))
+    return np.flatnonzero(logits >= floor)
+
+
+def _top_p_floor(kept: NDArray[np.float32], top: float, params: SamplingParams) -> float:
+    """The smallest logit of the shortest list of best tokens whose probability reaches top_p."""
+    weights = np.exp((kept.astype(np.float64) - top) / params.temperature)
+    wanted = params.top_p * weights.sum()
+    size = 64
+    while True:  # the list is short as a rule: sort only the best few
+        size = min(size, len(kept))
+        best = np.sort(np.partition(kept, len(kept) - size)[len(kept) - size :])[::-1]
+        mass = np.cumsum(np.exp((best.astype(np.float64) - top) / params.temperature))
+        if mass[-1] >= wanted or size == len(kept):
+            return float(best[min(int(np.searchsorted(mass, wanted)), size - 1)])
+        size *= 8

@@ -1,0 +1,173 @@
+"""What a pass over k tokens costs on this machine, and which pass sizes agree in every bit; kept in the manifest.
+
+Costs are medians of interleaved repeats, so that a slow moment does not fall on one size. The bits are compared by
+`numerics_probe.py`. Knows no backend: it drives the engine as anyone would.
+"""
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from outrider.engines.base import Chunk, Engine, EngineSettings
+from outrider.engines.machine import processor, resolve_threads
+from outrider.engines.numerics_probe import PROBE, SIZES, SPAN, find_classes, is_batch_exact
+from outrider.errors import InvalidParameter
+from outrider.manifest import ModelFolder, Profile, load_folder, write_manifest
+from outrider.progress import Progress, silent
+
+__all__ = ["choose_class", "load_or_measure", "machine", "measure", "pass_ms", "profile_key"]
+
+COST_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
+VERIFIED = 8  # rows of a pass that checks drafts, by which classes are judged
+FILL = 128  # tokens a pass while the context is filled before measuring
+
+logger = logging.getLogger(__name__)
+
+
+def measure(
+    engine: Engine,
+    *,
+    context: int = 256,
+    repeats: int = 5,
+    settings: EngineSettings | None = None,
+    progress: Progress = silent,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Profile:
+    """Cost for 1 … 32 tokens a pass at `context` positions, numerics classes, and whether batches keep bits.
+
+    Needs all of the engine's sequences free; leaves them free. Raises InvalidParameter when the engine's context is too
+    small to measure in.
+    """
+    settings = settings or EngineSettings()
+    room = engine.max_context - 2 * SPAN - PROBE
+    if room < 1:
+        raise InvalidParameter(f"a context of {engine.max_context} is too small to measure in; allow more")
+    depth = min(context, room)
+    rng = np.random.default_rng(0)
+    token_ids = [int(token_id) for token_id in rng.integers(0, engine.n_vocab, depth + 4 * SIZES[-1])]
+    sequence = engine.allocate()
+    try:
+        _fill(engine, sequence, token_ids[:depth], 0)
+        cost_ms = _costs(engine, sequence, token_ids, depth, repeats, progress, clock)
+        # Padding and refused drafts are taken back by truncation: without it no class is of use.
+        classes = find_classes(engine, sequence, token_ids, depth, progress) if engine.can_truncate else []
+    finally:
+        engine.release(sequence)
+    profile = Profile(
+        engine=engine.name,
+        machine=machine(engine, settings),
+        num_threads=resolve_threads(settings.num_threads),
+        context=depth,
+        cost_ms=cost_ms,
+        classes=classes,
+        batch_exact=False,
+    )
+    is_exact = is_batch_exact(engine, token_ids, depth, choose_class(profile))
+    return msgspec.structs.replace(profile, batch_exact=is_exact)
+
+
+def _fill(engine: Engine, sequence: int, token_ids: Sequence[int], start: int) -> None:
+    step = min(FILL, engine.max_chunk)
+    for first in range(start, len(token_ids), step):
+        engine.extend([Chunk(sequence, token_ids[first : first + step], 0)])
+
+
+def _costs(
+    engine: Engine,
+    sequence: int,
+    token_ids: Sequence[int],
+    depth: int,
+    repeats: int,
+    progress: Progress,
+    clock: Callable[[], float],
+) -> dict[int, float]:
+    """Milliseconds for 1 … 32 tokens a pass, the logits of all rows included."""
+    sizes = [size for size in COST_SIZES if size <= engine.max_chunk]
+    taken_ms: dict[int, list[float]] = {size: [] for size in sizes}
+    for repeat in range(repeats + 1):
+        progress("timing passes", repeat, repeats + 1)
+        for size in sizes:
+            chunk = Chunk(sequence, token_ids[depth : depth + size], size)
+            begun = clock()
+            engine.extend([chunk])
+            taken = (clock() - begun) * 1e3
+            _rewind(engine, sequence, token_ids, depth)
+            if repeat > 0:  # the first round warms up
+                taken_ms[size].append(taken)
+    progress("timing passes", repeats + 1, repeats + 1)
+    medians = [statistics.median(taken_ms[size]) for size in sizes]
+    return {size: round(float(np.interp(size, sizes, medians)), 3) for size in range(1, sizes[-1] + 1)}
+
+
+def _rewind(engine: Engine, sequence: int, token_ids: Sequence[int], depth: int) -> None:
+    if engine.can_truncate:
+        engine.truncate(sequence, depth)
+        return
+    engine.release(sequence)
+    again = engine.allocate()
+    if again != sequence:
+        raise InvalidParameter("an engine that cannot truncate is measured with all its sequences free")
+    _fill(engine, sequence, token_ids[:depth], 0)
+
+
+def machine(engine: Engine, settings: EngineSettings) -> str:
+    """All that cost and bits depend on besides the weights: processor, backend, threads, provider."""
+    threads = resolve_threads(settings.num_threads)
+    layers = f", {settings.num_gpu_layers} GPU layers" if settings.num_gpu_layers else ""
+    return f"{processor()}, {engine.name}, {threads} threads, {settings.provider}{layers}"
+
+
+def profile_key(engine: Engine, settings: EngineSettings) -> str:
+    """The name a profile is stored under: the machine, and how many sequences share a pass."""
+    return f"{machine(engine, settings)}, {engine.max_batch} sequences"
+
+
+def load_or_measure(
+    folder: ModelFolder,
+    engine: Engine,
+    settings: EngineSettings,
+    progress: Progress = silent,
+    *,
+    force: bool = False,
+) -> Profile:
+    """The stored profile of this engine on this machine, else a new one, which is stored. `force` measures anew."""
+    key = profile_key(engine, settings)
+    stored = load_folder(folder.path).manifest.profiles
+    if key in stored and not force:
+        return stored[key]
+    profile = measure(engine, settings=settings, progress=progress)
+    now = load_folder(folder.path).manifest  # measuring took a while: another process may have stored its own
+    try:
+        write_manifest(folder.path, msgspec.structs.replace(now, profiles={**now.profiles, key: profile}))
+    except OSError as error:
+        logger.warning("the profile of %s was measured but could not be stored: %s", folder.name, error)
+    return profile
+
+
+def pass_ms(profile: Profile, num_tokens: int) -> float:
+    """Cost of a pass; beyond the largest size measured, in proportion to it."""
+    largest = max(profile.cost_ms)
+    if num_tokens <= largest:
+        return profile.cost_ms[num_tokens]
+    return profile.cost_ms[largest] * num_tokens / largest
+
+
+def choose_class(profile: Profile) -> list[int]:
+    """The class in which one step and one pass over 8 rows, padded or split to its sizes, cost least together.
+
+    Ascending; empty when no size has a class.
+    """
+    return min((sorted(sizes) for sizes in profile.classes), key=lambda sizes: _judge(profile, sizes), default=[])
+
+
+def _judge(profile: Profile, sizes: Sequence[int]) -> float:
+    step = pass_ms(profile, sizes[0])
+    full, rest = divmod(VERIFIED, sizes[-1])
+    check = full * pass_ms(profile, sizes[-1])
+    if rest:
+        check += pass_ms(profile, next(size for size in sizes if size >= rest))
+    return step + check

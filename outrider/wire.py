@@ -1,0 +1,174 @@
+"""The messages between a device and a verifier, and nothing about how they travel.
+
+msgpack arrays with an integer tag, decoded strictly: unknown fields, wrong types and values out of bounds are refused
+before anything acts on them. Positions are absolute. Token ids travel as 4 little-endian bytes each, so that the length
+of a message tells how many tokens it holds and nothing of which.
+
+    up      Open, Draft, Limit, Cancel
+    down    Opened, Verified, Fault
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, TypeVar
+
+import msgspec
+import numpy as np
+
+from outrider.choice import MAX_SEED, SamplingParams
+from outrider.errors import ProtocolError
+
+__all__ = [
+    "MAX_DRAFTS",
+    "MAX_MESSAGE_BYTES",
+    "SUBPROTOCOL",
+    "Cancel",
+    "Down",
+    "Draft",
+    "Fault",
+    "Limit",
+    "Open",
+    "Opened",
+    "Params",
+    "Up",
+    "Verified",
+    "decode_down",
+    "decode_up",
+    "encode",
+    "pack_ids",
+    "unpack_ids",
+]
+
+SUBPROTOCOL = "outrider.v1"
+MAX_POSITION = 2**24
+MAX_DRAFTS = 256  # tokens in one Draft
+MAX_MESSAGE_BYTES = 8 * 2**20  # an Open with two million tokens; every other message is far smaller
+
+Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Name = Annotated[str, msgspec.Meta(max_length=128)]
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+FewIds = Annotated[bytes, msgspec.Meta(max_length=4 * MAX_DRAFTS)]
+
+
+class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """Base of all messages; the subclasses' tags are part of the protocol."""
+
+
+class Params(Message, frozen=True):
+    """SamplingParams as they travel."""
+
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    min_p: Probability
+    seed: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEED)]
+
+    @classmethod
+    def of(cls, params: SamplingParams) -> "Params":
+        return cls(params.temperature, params.top_k, params.top_p, params.min_p, params.seed)
+
+    def sampling(self) -> SamplingParams:
+        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, self.seed)
+
+
+class Open(Message, tag=1, frozen=True):
+    """Begin, or go on after anything was lost: the device's whole token list, verified tokens included."""
+
+    vocabulary: Name  # tokenizer fingerprint the device drafts in; "" from a device that never drafts
+    target: Name  # the target's fingerprint, once known from an earlier Opened; "" before
+    params: Params
+    limit: Position  # the list ends at this length
+    patience_ms: Annotated[int, msgspec.Meta(ge=-1, le=60_000)]  # wait so long for drafts; 0 never, -1 always
+    stop_ids: FewIds
+    token_ids: bytes
+
+
+class Draft(Message, tag=2, frozen=True):
+    """Guesses for the positions from `start` on. No ids at all: nothing to guess, take one step alone."""
+
+    epoch: Epoch
+    start: Position
+    token_ids: FewIds
+    confidences: Annotated[bytes, msgspec.Meta(max_length=MAX_DRAFTS)] = b""  # per token, probability * 255
+
+
+class Limit(Message, tag=3, frozen=True):
+    """End the list at another length than Open said."""
+
+    limit: Position
+
+
+class Cancel(Message, tag=4, frozen=True):
+    """Stop; nothing more will be read."""
+
+
+class Opened(Message, tag=11, frozen=True):
+    session: Name
+    target: Name  # fingerprint of the target's weights
+    vocabulary: Name  # fingerprint of its tokenizer
+    n_vocab: Position
+    max_context: Position
+    limit: Position  # the limit in force: the context may be shorter than was asked
+    num_reused: Position  # tokens of the list that were in the verifier's cache
+
+
+class Verified(Message, tag=12, frozen=True):
+    """The target's own tokens for the positions from `start` on; the first `num_accepted` were the device's drafts."""
+
+    epoch: Epoch  # the latest epoch whose drafts this pass took into account
+    start: Position
+    token_ids: FewIds
+    num_accepted: Position
+    num_drafted: Position  # drafts this pass looked at
+    finish: Annotated[str, msgspec.Meta(max_length=16)] | None = None  # "stop", "length"
+
+
+class Fault(Message, tag=13, frozen=True):
+    """The session is over. `code` as in `outrider.errors`; with `may_retry` an Open of the list goes on elsewhere."""
+
+    code: Name
+    message: Annotated[str, msgspec.Meta(max_length=512)]
+    may_retry: bool = False
+
+
+Up = Open | Draft | Limit | Cancel
+Down = Opened | Verified | Fault
+
+T = TypeVar("T")
+
+_encoder = msgspec.msgpack.Encoder()
+_up_decoder: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
+_down_decoder: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
+
+
+def encode(message: Up | Down) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_up(data: bytes) -> Up:
+    """What a device said. Raises ProtocolError for anything that is not exactly one valid message."""
+    return _decode(_up_decoder, data)
+
+
+def decode_down(data: bytes) -> Down:
+    """What a verifier said. Raises ProtocolError for anything that is not exactly one valid message."""
+    return _decode(_down_decoder, data)
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"a message does not follow {SUBPROTOCOL} ({error}); check both sides' versions") from None
+
+
+def pack_ids(token_ids: Iterable[int]) -> bytes:
+    """Token ids as they travel: 4 little-endian bytes each."""
+    return np.fromiter(token_ids, dtype="<u4").tobytes()
+
+
+def unpack_ids(data: bytes) -> list[int]:
+    """The inverse of `pack_ids`. Raises ProtocolError when bytes are left over."""
+    if len(data) % 4:
+        raise ProtocolError(f"token ids take 4 bytes each, but {len(data)} bytes came; check both sides' versions")
+    return np.frombuffer(data, dtype="<u4").tolist()  # type: ignore[no-any-return]

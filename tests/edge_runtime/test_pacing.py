@@ -1,0 +1,74 @@
+"""The pace finds the number of drafts that pays, and stops where none do."""
+
+import random
+
+import pytest
+
+from edge_runtime.pacing import Pace
+
+CPU_MS = {k: 30 + 8.0 * k for k in range(1, 33)}
+FLAT_MS = {k: 25 + 0.1 * k for k in range(1, 33)}
+STEEP_MS = {k: 30.0 * k for k in range(1, 33)}
+
+
+def simulate(pace: Pace | int, accuracy: float, draft_ms: float, pass_ms: dict[int, float], seed: int = 0) -> float:
+    """Tokens per millisecond over 3000 tokens, relative to plain decoding; a number instead of a pace is fixed."""
+    rng = random.Random(seed)
+    elapsed, tokens = 0.0, 0
+    while tokens < 3000:
+        confidences: list[float] = []
+        reach = 1.0
+        while len(confidences) < 15 and (
+            len(confidences) < pace if isinstance(pace, int) else pace.wants_another("m", reach, len(confidences))
+        ):
+            confidences.append(accuracy)
+            if not isinstance(pace, int):
+                reach *= pace.chance("m", accuracy)
+        accepted = 0
+        while accepted < len(confidences) and rng.random() < accuracy:
+            accepted += 1
+        turn = len(confidences) * draft_ms + pass_ms[len(confidences) + 1]
+        elapsed += turn
+        tokens += accepted + 1
+        if not isinstance(pace, int):
+            if confidences:
+                pace.observe_draft("m", len(confidences), len(confidences) * draft_ms)
+            pace.observe_turn("m", confidences, accepted, accepted + 1, turn)
+    return tokens / elapsed * pass_ms[1]
+
+
+@pytest.mark.parametrize("pass_ms", [CPU_MS, FLAT_MS, STEEP_MS], ids=["cpu", "flat", "steep"])
+@pytest.mark.parametrize("accuracy", [0.02, 0.3, 0.7, 0.9, 0.98])
+@pytest.mark.parametrize("draft_ms", [1.0, 10.0, 40.0])
+def test_it_is_near_the_best_fixed_number_and_never_slower(pass_ms, accuracy: float, draft_ms: float) -> None:
+    best = max(simulate(k, accuracy, draft_ms, pass_ms, seed=1) for k in range(16))
+    paced = simulate(Pace(pass_ms), accuracy, draft_ms, pass_ms, seed=1)
+    assert paced >= 0.9 * best
+    assert paced >= 0.95
+
+
+def test_free_drafts_are_taken_as_far_as_they_pay() -> None:
+    pace = Pace(CPU_MS)
+    assert pace.num_worthwhile("lookup", []) == 0
+    for _ in range(30):
+        pace.observe_turn("lookup", [1.0] * 8, 8, 9, CPU_MS[9])
+    assert pace.num_worthwhile("lookup", [1.0] * 12) == 12
+    for _ in range(30):
+        pace.observe_turn("lookup", [0.4] * 4, 0, 1, CPU_MS[5])
+    assert pace.num_worthwhile("lookup", [0.4] * 4) == 0
+    assert pace.num_worthwhile("lookup", [1.0] * 12) > 0  # confidences are told apart
+
+
+def test_a_drafter_that_was_given_up_is_tried_again() -> None:
+    pace = Pace(CPU_MS)
+    pace.observe_draft("m", 4, 60)
+    for _ in range(20):
+        pace.observe_turn("m", [0.5] * 4, 0, 1, 120)
+    assert not pace.wants_another("m", 1.0, 0)
+    for _ in range(300):
+        pace.observe_turn("", [], 0, 1, CPU_MS[1])
+    assert pace.wants_another("m", 1.0, 0)
+
+
+def test_costs_beyond_the_measured_are_extrapolated() -> None:
+    assert Pace({1: 10, 2: 12}).pass_ms(4) == 24

@@ -1,0 +1,296 @@
+"""A whole generation over either link: the target's own tokens, whatever drafts, and clean ends whatever happens."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.verifier import Verifier
+from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.links import InProcessLink, Link, WebSocketLink
+from edge_runtime.pacing import Pace
+from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from outrider.choice import SamplingParams
+from outrider.errors import (
+    BadLogits,
+    ContextExceeded,
+    InvalidParameter,
+    LinkLost,
+    OutriderError,
+    ProtocolError,
+    VocabularyMismatch,
+)
+from outrider.wire import Opened, Verified, encode, pack_ids
+from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
+from tests.drafting import ScriptedDrafter
+from tests.serving import serving
+from tests.toy import ToyEngine
+
+GREEDY = SamplingParams()
+MakeLink = Callable[[], Link]
+
+
+@contextlib.contextmanager
+def toy_loop(engine: ToyEngine | None = None) -> Iterator[tuple[VerifierLoop, Verifier]]:
+    verifier = Verifier(engine or ToyEngine(), target="t", vocabulary="v")
+    loop = VerifierLoop(verifier)
+    try:
+        yield loop, verifier
+    finally:
+        loop.close()
+        verifier.check_integrity()
+
+
+@contextlib.contextmanager
+def links(kind: str, loop: VerifierLoop) -> Iterator[MakeLink]:
+    if kind == "in process":
+        yield lambda: InProcessLink(loop)
+    else:
+        with serving(loop) as url:
+            yield lambda: WebSocketLink(url)
+
+
+@pytest.fixture(params=["in process", "websocket"])
+def toy(request: pytest.FixtureRequest) -> Iterator[tuple[MakeLink, Verifier]]:
+    with toy_loop() as (loop, verifier), links(request.param, loop) as make_link:
+        yield make_link, verifier
+
+
+def request_of(**over: object) -> GenerationRequest:
+    return GenerationRequest(**{"prompt_ids": PROMPT, "max_tokens": 60, "params": SAMPLED, "vocabulary": "v", **over})
+
+
+def collect(link: Link, drafter: Drafter | None, request: GenerationRequest) -> tuple[list[Token], Finished]:
+    async def run() -> tuple[list[Token], Finished]:
+        tokens: list[Token] = []
+        with ThreadPoolExecutor(1) as executor:
+            async for event in Session(link, drafter, Pace(), executor).generate(request):
+                if isinstance(event, Finished):
+                    return tokens, event
+                tokens.append(event)
+        raise AssertionError("the session ended without a word")
+
+    return asyncio.run(run())
+
+
+def drafters(params: SamplingParams) -> dict[str, Drafter | None]:
+    script = PROMPT + target_alone(params=params)
+    model = ModelDrafter(ToyEngine(max_sequences=1), name="model")
+    return {
+        "none": None,
+        "lookup": LookupDrafter(),
+        "the target itself": model,
+        "another model": ModelDrafter(ToyEngine(seed=1, max_sequences=1), name="other"),
+        "cascade": CascadeDrafter(LookupDrafter(), ModelDrafter(ToyEngine(max_sequences=1), name="model")),
+        "adversarial": ScriptedDrafter(script, accuracy=0, longest=8, n_vocab=16),
+        "mixed": ScriptedDrafter(script, accuracy=0.7, longest=12, n_vocab=16),
+    }
+
+
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("drafter", list(drafters(GREEDY)))
+def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], params: SamplingParams, drafter: str) -> None:
+    make_link, _ = toy
+    tokens, finished = collect(make_link(), drafters(params)[drafter], request_of(params=params))
+    assert [token.token_id for token in tokens] == target_alone(params=params)
+    assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 60))
+    report = finished.report
+    assert finished.reason == "length"
+    assert report.num_tokens == 60
+    assert report.num_accepted == sum(token.drafted_by is not None for token in tokens)
+    assert report.num_passes == 60 - report.num_accepted
+    if drafter == "adversarial":
+        assert report.num_accepted == 0
+        assert report.num_drafted > 60
+    if drafter == "the target itself":  # the same noise on both sides: every draft is accepted
+        assert report.num_accepted == report.num_drafted > 40
+
+
+def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() -> None:
+    agreed = {}
+    for shared in (True, False):
+        with toy_loop() as (loop, _):
+            drafter = ModelDrafter(ToyEngine(max_sequences=1), name="model")
+            if not shared:
+                propose = drafter.propose
+                other = SamplingParams(temperature=1.2, seed=6)
+                drafter.propose = lambda ids, params, pace, n, propose=propose, other=other: propose(
+                    ids, other, pace, n
+                )
+            _, finished = collect(InProcessLink(loop), drafter, request_of(max_tokens=200))
+            agreed[shared] = finished.report.acceptance
+    assert agreed[True] == 1.0
+    assert agreed[False] < 0.8
+
+
+def test_bytes_are_counted_with_their_framing() -> None:
+    with toy_loop() as (loop, _), serving(loop) as url:
+        script = PROMPT + target_alone()
+        drafter = ScriptedDrafter(script, accuracy=1, longest=8, n_vocab=16)
+        link = WebSocketLink(url)
+        _, finished = collect(link, drafter, request_of())
+        assert finished.report.bytes_up > 60 * 4
+        assert finished.report.bytes_per_token < 64
+
+
+def test_the_cache_may_be_lost_at_any_moment(toy: tuple[MakeLink, Verifier]) -> None:
+    make_link, verifier = toy
+    step = verifier.step
+
+    def forgetful() -> list:
+        for name in list(verifier._sessions):
+            verifier.drop_cache(name)
+        return step()
+
+    verifier.step = forgetful
+    script = PROMPT + target_alone()
+    drafter = ScriptedDrafter(script, accuracy=0.8, longest=6, n_vocab=16)
+    tokens, _ = collect(make_link(), drafter, request_of())
+    assert [token.token_id for token in tokens] == target_alone()
+
+
+def test_sessions_side_by_side_do_not_mix(toy: tuple[MakeLink, Verifier]) -> None:
+    make_link, _ = toy
+    prompts = [[n, 2, 3] for n in range(8)]
+
+    async def one(prompt: list[int]) -> list[int]:
+        script = prompt + target_alone(prompt)
+        drafter = ScriptedDrafter(script, accuracy=0.6, longest=5, n_vocab=16, seed=prompt[0])
+        with ThreadPoolExecutor(1) as executor:
+            events = Session(make_link(), drafter, Pace(), executor).generate(request_of(prompt_ids=prompt))
+            return [event.token_id async for event in events if isinstance(event, Token)]
+
+    async def together() -> list[list[int]]:
+        return await asyncio.gather(*(one(prompt) for prompt in prompts))
+
+    assert asyncio.run(together()) == [target_alone(prompt) for prompt in prompts]
+
+
+def test_leaving_early_ends_the_session_on_the_other_side(toy: tuple[MakeLink, Verifier]) -> None:
+    make_link, verifier = toy
+
+    async def leave() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            events = Session(make_link(), None, Pace(), executor).generate(request_of(max_tokens=400))
+            async for _ in events:
+                break
+            await events.aclose()
+
+    asyncio.run(leave())
+    for _ in range(500):
+        if not verifier._sessions:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("the verifier still holds the session")
+
+
+@pytest.mark.parametrize(
+    ("over", "error"),
+    [
+        ({"vocabulary": "other"}, VocabularyMismatch),
+        ({"prompt_ids": [1] * 600}, ContextExceeded),
+    ],
+)
+def test_a_refusal_is_the_same_error_over_either_link(
+    toy: tuple[MakeLink, Verifier], over: dict[str, object], error: type[OutriderError]
+) -> None:
+    with pytest.raises(error):
+        collect(toy[0](), None, request_of(**over))
+
+
+@pytest.mark.parametrize("kind", ["in process", "websocket"])
+def test_a_broken_model_is_a_typed_error(kind: str) -> None:
+    engine = ToyEngine()
+    engine.poison = PROMPT[-1]
+    with toy_loop(engine) as (loop, _), links(kind, loop) as make_link, pytest.raises(BadLogits):
+        collect(make_link(), None, request_of())
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    with pytest.raises(LinkLost, match="outrider verifier"):
+        collect(WebSocketLink(f"http://127.0.0.1:{port}"), None, request_of())
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "http://", "127.0.0.1:99999999", "http://[::1"])
+def test_no_address(url: str) -> None:
+    with pytest.raises(InvalidParameter):
+        collect(WebSocketLink(url), None, request_of())
+
+
+def test_a_server_that_is_no_verifier() -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        with pytest.raises(LinkLost, match="not a verifier"):
+            collect(WebSocketLink(f"http://127.0.0.1:{listener.getsockname()[1]}"), None, request_of())
+        thread.join()
+
+
+def test_the_verifier_dies_mid_way() -> None:
+    """What came before is kept; what follows is one typed error, on either link."""
+    for kind in ("in process", "websocket"):
+        got: list[int] = []
+        with toy_loop() as (loop, _), links(kind, loop) as make_link:
+
+            async def run(loop: VerifierLoop = loop, make_link: MakeLink = make_link, got: list[int] = got) -> None:
+                with ThreadPoolExecutor(1) as executor:
+                    async for event in Session(make_link(), LookupDrafter(), Pace(), executor).generate(request_of()):
+                        assert isinstance(event, Token)
+                        got.append(event.token_id)
+                        if len(got) == 10:
+                            await asyncio.to_thread(loop.close)
+
+            with pytest.raises(LinkLost):
+                asyncio.run(run())
+            assert len(got) >= 10
+            assert got == target_alone()[: len(got)]
+
+
+class LyingLink:
+    """A verifier that opens well and then says whatever it was given to say."""
+
+    bytes_up = bytes_down = 0
+
+    def __init__(self, lie: object) -> None:
+        self._messages = [Opened("s", "t", "v", 16, 512, 65, 0), lie]
+
+    async def open(self) -> None: ...
+
+    async def send(self, message: object) -> None:
+        assert encode(message)
+
+    async def receive(self) -> object:
+        return self._messages.pop(0)
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Verified(0, 5, pack_ids([16]), 0, 0),
+        Verified(0, 4, pack_ids([1]), 0, 0),
+        Verified(0, 6, pack_ids([1]), 0, 0),
+        Verified(0, 5, b"", 0, 0),
+        Verified(0, 5, pack_ids([1] * 61), 0, 0),
+        Verified(0, 5, b"\x01\x02", 0, 0),
+        Opened("s", "t", "v", 16, 512, 65, 0),
+    ],
+    ids=str,
+)
+def test_a_lying_verifier_is_refused(lie: object) -> None:
+    with pytest.raises(ProtocolError):
+        collect(LyingLink(lie), None, request_of())

@@ -1,0 +1,52 @@
+"""What is accepted equals what the target would have said alone, for any drafts."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.acceptance import accept_chain, accept_tree
+
+ids = st.integers(0, 3)
+
+
+@given(st.lists(ids, max_size=8), st.lists(ids, min_size=9, max_size=9))
+def test_a_chain_earns_the_target_s_own_tokens(drafts: list[int], target: list[int]) -> None:
+    asked = []
+
+    def choice_at(index: int) -> int:
+        asked.append(index)
+        return target[index]
+
+    verified = accept_chain(drafts, choice_at)
+    assert verified == target[: len(verified)]
+    assert len(verified) >= 1
+    num_accepted = len(verified) - 1
+    assert drafts[:num_accepted] == target[:num_accepted]
+    assert num_accepted == len(drafts) or drafts[num_accepted] != target[num_accepted]
+    assert asked == list(range(len(verified)))  # no choice is made that is not needed
+
+
+@given(st.data())
+def test_a_tree_earns_the_longest_agreeing_path(data: st.DataObject) -> None:
+    drafts = data.draw(st.lists(ids, max_size=10))
+    parents = [data.draw(st.integers(-1, row - 1)) for row in range(len(drafts))]
+
+    def path_to(row: int) -> tuple[int, ...]:
+        return () if row < 0 else (*path_to(parents[row]), drafts[row])
+
+    def target(prefix: tuple[int, ...]) -> int:
+        return hash((7, prefix)) % 4
+
+    verified, rows = accept_tree(drafts, parents, lambda row: target(path_to(row)))
+    said: tuple[int, ...] = ()
+    for token_id in verified:
+        assert token_id == target(said)
+        said += (token_id,)
+    assert [drafts[row] for row in rows] == verified[:-1]
+    assert said not in {path_to(row) for row in range(len(drafts))}  # it could not have gone further
+
+
+def test_a_chain_is_a_tree_with_one_branch() -> None:
+    drafts, target = [5, 6, 9, 1], [5, 6, 7, 8, 9]
+    chain = accept_chain(drafts, target.__getitem__)
+    tree, rows = accept_tree(drafts, [-1, 0, 1, 2], lambda row: target[row + 1])
+    assert (chain, rows) == (tree, [0, 1])

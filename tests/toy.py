@@ -1,0 +1,97 @@
+"""A toy engine with known logits: a fixed random function of the last few tokens. No weights, microseconds a pass.
+
+It models what matters of real ones: a cache that must hold exactly the tokens it was given, and (with `classes`) logits
+whose last bits depend on the size of the pass, in classes, and on the class that filled the cache.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from outrider.engines.base import Chunk, Logits, check_chunk
+from outrider.errors import EngineError, EngineFull
+
+
+class ToyEngine:
+    name = "toy"
+    can_truncate = True
+    supports_tree = False
+    id_map = None
+
+    def __init__(
+        self,
+        *,
+        n_vocab: int = 16,
+        seed: int = 0,
+        max_context: int = 512,
+        max_sequences: int = 4,
+        max_batch: int = 4,
+        max_chunk: int = 128,
+        classes: Sequence[Sequence[int]] = (),
+        order: int = 2,
+    ) -> None:
+        self.n_vocab, self.max_context, self.max_sequences = n_vocab, max_context, max_sequences
+        self.max_batch, self.max_chunk = max_batch, max_chunk
+        self._seed, self._order = seed, order
+        self._class_of = {size: number for number, sizes in enumerate(classes) for size in sizes}
+        self._cache: dict[int, list[tuple[int, int]]] = {}  # per sequence: (token id, class that cached it)
+        self.num_passes = 0
+        self.chunks: list[list[int]] = []  # sizes of the chunks of each pass
+        self.poison: int | None = None  # this token makes a NaN row
+        self.fail_next = False
+
+    def allocate(self) -> int:
+        for number in range(self.max_sequences):
+            if number not in self._cache:
+                self._cache[number] = []
+                return number
+        raise EngineFull("no sequence free")
+
+    def length(self, sequence: int) -> int:
+        return len(self._cache[sequence])
+
+    def extend(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        assert len(chunks) <= self.max_batch
+        assert len({chunk.sequence for chunk in chunks}) == len(chunks)
+        for chunk in chunks:
+            assert len(chunk.token_ids) >= 1
+            held = len(self._cache[chunk.sequence])
+            check_chunk(chunk, n_vocab=self.n_vocab, length=held, max_context=self.max_context)
+        self.num_passes += 1
+        self.chunks.append([len(chunk.token_ids) for chunk in chunks])
+        if self.fail_next:
+            self.fail_next = False
+            raise EngineError("the toy failed as told")
+        number = self._class_of.get(sum(len(chunk.token_ids) for chunk in chunks), 0)
+        return [self._extend_one(chunk, number) for chunk in chunks]
+
+    def _extend_one(self, chunk: Chunk, number: int) -> Logits:
+        cache = self._cache[chunk.sequence]
+        rows = []
+        for token_id in chunk.token_ids:
+            cache.append((int(token_id), number))
+            rows.append(self._row(cache))
+        wanted = rows[len(rows) - chunk.num_logits :] if chunk.num_logits else []
+        return np.array(wanted, np.float32).reshape(-1, self.n_vocab)
+
+    def _row(self, cache: list[tuple[int, int]]) -> Logits:
+        context = [token_id for token_id, _ in cache[-self._order :]]
+        random = np.random.default_rng([self._seed, *context])
+        row = (2 * random.normal(size=self.n_vocab)).astype(np.float32)
+        if self._class_of:  # numerics: a hair's difference for each class that touched the sequence
+            row *= np.float32(1 + 1e-6 * sum(number for _, number in cache))
+        if context[-1] == self.poison:
+            row[3] = np.nan
+        return row
+
+    def truncate(self, sequence: int, length: int) -> None:
+        del self._cache[sequence][length:]
+
+    def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
+        raise EngineError("no trees")
+
+    def release(self, sequence: int) -> None:
+        self._cache.pop(sequence, None)
+
+    def close(self) -> None:
+        self._cache.clear()
