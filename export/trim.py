@@ -21,6 +21,8 @@ __all__ = ["EMBEDDINGS", "ID_MAP", "kept_ids", "special_ids", "trim"]
 
 ID_MAP = "id_map.npy"
 EMBEDDINGS = "embeddings.npy"
+# A token that the corpus holds less often than this is noise: its merge rank, learnt from far more text, says more.
+NUM_OCCURRENCES = 3
 STDLIB = "stdlib"  # the corpus that every machine has: code and English prose
 # Folders of the standard library that are tests, tables or relics rather than text as people write it.
 NOT_TEXT = frozenset(
@@ -69,8 +71,8 @@ def special_ids(folder: ModelFolder) -> set[int]:
 def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> NDArray[np.int32]:
     """All of `special`, then the most frequent ids; among equals the lowest, which merged first. Ascending.
 
-    >>> kept_ids(np.array([0, 5, 0, 9, 5]), {2}, 3)
-    array([1, 2, 3], dtype=int32)
+    >>> kept_ids(np.array([0, 5, 2, 9, 5]), {4}, 3).tolist()
+    [1, 3, 4]
     """
     wanted = {token_id for token_id in special if token_id < len(counts)}
     if not len(wanted) < num_tokens <= len(counts):
@@ -78,6 +80,6 @@ def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> N
             f"a trimmed vocabulary of {num_tokens} tokens is not between {len(wanted) + 1} (the special tokens "
             f"and one more) and {len(counts)} (all tokens); ask for a number in that range"
         )
-    order = np.argsort(-counts, kind="stable")
+    order = np.argsort(-np.where(counts < NUM_OCCURRENCES, 0, counts), kind="stable")
     rest = order[~np.isin(order, list(wanted))][: num_tokens - len(wanted)]
     return np.sort(np.concatenate([np.fromiter(wanted, np.int64), rest])).astype(np.int32)
