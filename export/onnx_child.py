@@ -15,14 +15,17 @@ import onnx_ir as ir
 from export.onnx import Job
 from export.onnx_graph import save, shrink_embeddings
 
-__all__ = ["main"]
+__all__ = ["convert", "main"]
 
 BLOCK_SIZE = 32
 ACCURACY_LEVEL = 4  # products over int8 activations: the fast kernels of a CPU
 
 
 def main() -> None:
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    convert(msgspec.json.decode(sys.stdin.buffer.read(), type=Job))
+
+
+def convert(job: Job) -> None:
     work = Path(job.work)
     folder = unpack(job, work / "hf") if job.gguf_file else Path(job.source)
     model = build_fused(folder, work, job.bits) if job.builder == "fused" else build_general(folder, work, job.bits)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from export import gguf, onnx
+from export.corpus import STDLIB
 from outrider.errors import InvalidParameter
 
 __all__ = ["Recipe", "Trim", "load_recipe", "make_recipe"]
@@ -23,7 +24,7 @@ class Trim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Keep the `num_tokens` most frequent tokens of the corpus: files, folders, or "stdlib"."""
 
     num_tokens: int
-    corpus: list[str] = ["stdlib"]
+    corpus: list[str] = msgspec.field(default_factory=lambda: [STDLIB])
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +96,7 @@ def make_recipe(
     entries: dict[str, Any] = {"source": whole_path(source), "format": format or "onnx", "builder": builder}
     entries["quantization"] = quantization
     if trim is not None:
-        entries["trim"] = {"num_tokens": trim, "corpus": [whole_path(name) for name in corpus or ["stdlib"]]}
+        entries["trim"] = {"num_tokens": trim, "corpus": [whole_path(name) for name in corpus or [STDLIB]]}
     elif quantization is None:
         entries["quantization"] = DEFAULT_QUANTIZATION.get(entries["format"])
     entries["target"] = target and whole_path(target)

@@ -4,8 +4,7 @@ The output layer is the widest product of a small model, and most of its rows ar
 them: the verifier decides, so the text stays the target's. Which rows matter is counted over a corpus. Knows no engine.
 """
 
-import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from export.corpus import corpus_files, count_tokens
 from outrider.errors import InvalidParameter, UsageError
 from outrider.manifest import TOKENIZER, ModelFolder
 from outrider.progress import Progress
 
-__all__ = ["EMBEDDINGS", "ID_MAP", "STDLIB", "corpus_files", "count_tokens", "kept_ids", "special_ids", "trim"]
+__all__ = ["EMBEDDINGS", "ID_MAP", "kept_ids", "special_ids", "trim"]
 
 ID_MAP = "id_map.npy"
 EMBEDDINGS = "embeddings.npy"
+# A token that the corpus holds less often than this is noise: its merge rank, learnt from far more text, says more.
+NUM_OCCURRENCES = 3
 STDLIB = "stdlib"  # the corpus that every machine has: code and English prose
 # Folders of the standard library that are tests, tables or relics rather than text as people write it.
 NOT_TEXT = frozenset(
@@ -60,55 +62,6 @@ def trim(
     return ids
 
 
-def corpus_files(corpus: Sequence[str]) -> list[Path]:
-    """The text files of the corpus, in an order that depends on their names alone. Raises InvalidParameter."""
-    files: list[Path] = []
-    for name in corpus:
-        root = Path(sysconfig.get_path("stdlib")) if name == STDLIB else Path(name)
-        if root.is_file():
-            files.append(root)
-            continue
-        below = (path for path in root.rglob("*.py" if name == STDLIB else "*") if path.is_file())
-        found = sorted(
-            path
-            for path in below
-            if not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and (name != STDLIB or NOT_TEXT.isdisjoint(path.relative_to(root).parts))
-        )
-        if not found:
-            raise InvalidParameter(f"no text is found in the corpus {name}; name a file or a folder that holds text")
-        files += found
-    return files
-
-
-def count_tokens(tokenizer: Tokenizer, files: Sequence[Path], n_vocab: int, progress: Progress) -> NDArray[np.int64]:
-    """How often each id occurs in the files, shape (n_vocab,). Bytes that are no UTF-8 are read as replacement signs."""
-    counts = np.zeros(n_vocab, np.int64)
-    stage = "count the tokens of the corpus"
-    done = 0
-    for texts in batches(files):
-        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-            ids = np.asarray(encoding.ids, np.int64)
-            counts += np.bincount(ids[ids < n_vocab], minlength=n_vocab)
-        done += len(texts)
-        progress(stage, done, len(files))
-    return counts
-
-
-def batches(files: Sequence[Path]) -> Iterator[list[str]]:
-    """The texts of the files, gathered so that a batch is worth handing over and memory stays small."""
-    texts: list[str] = []
-    size = 0
-    for file in files:
-        texts.append(file.read_text(encoding="utf-8", errors="replace"))
-        size += len(texts[-1])
-        if size >= BATCH_CHARACTERS:
-            yield texts
-            texts, size = [], 0
-    if texts:
-        yield texts
-
-
 def special_ids(folder: ModelFolder) -> set[int]:
     """Ids of the tokens that stand for no text: turns, ends, tools."""
     data = msgspec.json.decode((folder.path / TOKENIZER).read_bytes())
@@ -118,8 +71,8 @@ def special_ids(folder: ModelFolder) -> set[int]:
 def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> NDArray[np.int32]:
     """All of `special`, then the most frequent ids; among equals the lowest, which merged first. Ascending.
 
-    >>> kept_ids(np.array([0, 5, 0, 9, 5]), {2}, 3)
-    array([1, 2, 3], dtype=int32)
+    >>> kept_ids(np.array([0, 5, 2, 9, 5]), {4}, 3).tolist()
+    [1, 3, 4]
     """
     wanted = {token_id for token_id in special if token_id < len(counts)}
     if not len(wanted) < num_tokens <= len(counts):
@@ -127,6 +80,6 @@ def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> N
             f"a trimmed vocabulary of {num_tokens} tokens is not between {len(wanted) + 1} (the special tokens "
             f"and one more) and {len(counts)} (all tokens); ask for a number in that range"
         )
-    order = np.argsort(-counts, kind="stable")
+    order = np.argsort(-np.where(counts < NUM_OCCURRENCES, 0, counts), kind="stable")
     rest = order[~np.isin(order, list(wanted))][: num_tokens - len(wanted)]
     return np.sort(np.concatenate([np.fromiter(wanted, np.int64), rest])).astype(np.int32)

@@ -136,7 +136,7 @@ class OnnxEngine:
         except Exception as error:  # noqa: BLE001  ONNX Runtime raises its own classes and bare RuntimeError alike
             raise EngineError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from None
         if not self._shares_cache:
-            outputs = dict(zip([o.name for o in self._session.get_outputs()], binding.get_outputs(), strict=False))
+            outputs = dict(zip([*self._present, "logits"], binding.get_outputs(), strict=True))
             sequence.cache = [outputs[name] for name in self._present]
         sequence.length = end
         return logits
