@@ -1,4 +1,4 @@
-"""From a recipe to a finished model folder: source, conversion, trimming, manifest, report.
+"""From a recipe to a finished model folder: source, conversion, trimming, manifest, report and profile.
 
 The folder appears under its name when all its files are there, in one step. A source that is itself a recipe's result
 is built first. Knows the order of the steps; each step lives in a module of its own.
@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,10 @@ from export.gguf import build_gguf
 from export.onnx import MODEL_FILE, build_onnx
 from export.recipe import Recipe, load_recipe
 from export.report import make_report
-from export.trim import EMBEDDINGS, ID_MAP, trim
+from export.trim import EMBEDDINGS, ID_MAP, check_trim, trim
 from outrider import catalog
+from outrider.engines import EngineSettings, open_engine
+from outrider.engines.profile import load_or_measure
 from outrider.errors import DiskFull, InvalidModel, NotHere, UnknownModel, UsageError
 from outrider.manifest import Manifest, ModelFolder, Source, file_sha256, load_folder, write_manifest
 from outrider.progress import Progress
@@ -47,6 +50,10 @@ def build(
     if has_report and folder.manifest.report is None:
         report = make_report(folder, recipe.source, recipe.target, progress)
         folder = write_manifest(folder.path, msgspec.structs.replace(folder.manifest, report=report))
+        settings = EngineSettings()
+        with closing(open_engine(folder, settings)) as engine:
+            load_or_measure(folder, engine, settings, progress)
+        folder = load_folder(folder.path)
     return folder
 
 
@@ -109,6 +116,8 @@ def convert(name: str, recipe: Recipe, source: ModelFolder, temporary: Path, pro
     """The finished folder, still under `temporary`."""
     if recipe.quantization is None and source.manifest.format != recipe.format:
         raise UsageError(f"{source.name} is {source.manifest.format}, not {recipe.format}; give a quantization as well")
+    if recipe.trim is not None:
+        check_trim(source, recipe.trim.num_tokens, recipe.trim.corpus)
     full = temporary / "full"
     full.mkdir()
     file = MODEL_FILE if recipe.format == "onnx" else f"{name}.gguf"

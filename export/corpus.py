@@ -1,5 +1,6 @@
 """The text that says which tokens a drafter needs, and how often each occurs in it. Knows no model."""
 
+import os
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,24 +23,27 @@ BATCH_CHARACTERS = 1 << 20
 
 
 def corpus_files(corpus: Sequence[str]) -> list[Path]:
-    """The text files of the corpus, in an order that depends on their names alone. Raises InvalidParameter."""
+    """The text files of the corpus, in an order that depends on their names alone. Raises InvalidParameter.
+
+    Names that begin with a dot are left out, as are files of the standard library that are no source.
+    """
     files: list[Path] = []
     for name in corpus:
-        root = Path(sysconfig.get_path("stdlib")) if name == STDLIB else Path(name)
-        if root.is_file():
-            files.append(root)
-            continue
-        below = (path for path in root.rglob("*.py" if name == STDLIB else "*") if path.is_file())
-        found = sorted(
-            path
-            for path in below
-            if not any(part.startswith(".") for part in path.relative_to(root).parts)
-            and (name != STDLIB or NOT_TEXT.isdisjoint(path.relative_to(root).parts))
-        )
+        if name == STDLIB:
+            found = [file for file in below(Path(sysconfig.get_path("stdlib")), NOT_TEXT) if file.suffix == ".py"]
+        else:
+            found = [Path(name)] if Path(name).is_file() else list(below(Path(name), frozenset()))
         if not found:
             raise InvalidParameter(f"no text is found in the corpus {name}; name a file or a folder that holds text")
         files += found
     return files
+
+
+def below(root: Path, left_out: frozenset[str]) -> Iterator[Path]:
+    """All files under `root`, folders named in `left_out` aside."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 
 
 def count_tokens(tokenizer: Tokenizer, files: Sequence[Path], n_vocab: int, progress: Progress) -> NDArray[np.int64]:

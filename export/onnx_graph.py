@@ -89,6 +89,8 @@ def as_16_bits(table: NDArray[np.float32]) -> ir.Tensor | None:
 def cut_output_rows(model: ir.Model, kept_ids: NDArray[np.int32]) -> None:
     """Keep only these rows of the output layer, in this order: logits column j becomes the old column kept_ids[j].
 
+    The logits stay the same in every bit where both widths are multiples of 16: kernels work on blocks of columns, and
+    columns left over may be rounded otherwise.
     Raises InvalidModel when the graph does not end in a product with a constant.
     """
     logits = next((value for value in model.graph.outputs if value.name == "logits"), None)

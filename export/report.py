@@ -1,8 +1,8 @@
 """The quality report of an export: how close it is to its source and to its target, how large, how fast.
 
-A reference writes greedily, the export reads the same text, and at every position the two are compared: no logits are
-kept. From where they agree follows what a drafter brings: over the reference's own text a draft is accepted up to the
-first disagreement. Knows no backend. A handful of prompts: a check and a rough size, not a benchmark.
+A reference writes greedily, the export reads the same text, and at every position the two are compared. From where they
+agree follows what a drafter brings: over the reference's own text a draft is accepted up to the first disagreement.
+Knows no backend. A handful of prompts: a check and a rough size, not a benchmark.
 """
 
 import time
@@ -37,6 +37,7 @@ PROMPTS = {
 }
 NUM_TOKENS = 48  # of the reference's text a prompt
 NUM_TIMED = 16
+CHUNK_ROWS = 16  # of logits that the export holds at once
 DRAFTS = (4, 8)
 SETTINGS = EngineSettings(max_context=512)
 
@@ -100,23 +101,41 @@ def against(
 
 
 def compare(engine: Engine, reference: Engine, prompt: Sequence[int], stop_ids: Sequence[int]) -> Comparison:
-    """Both engines over the reference's greedy continuation of `prompt`, in step."""
+    """The reference writes a greedy continuation of `prompt`; the export reads it, and each position is compared."""
     comparison = Comparison()
     kept = None if engine.id_map is None else np.asarray(engine.id_map)
-    with sequence(engine) as own, sequence(reference) as other:
-        fed: Sequence[int] = prompt
-        for _ in range(NUM_TOKENS):
-            expected = reference.extend([Chunk(other, fed)])[0][-1]
-            found = engine.extend([Chunk(own, fed)])[0][-1]
-            choice, guess = int(np.argmax(expected)), int(np.argmax(found))
-            kl, mass = divergence(expected, found, kept)
-            comparison.is_equal.append(choice == (guess if kept is None else int(kept[guess])))
-            comparison.divergences.append(kl)
-            comparison.masses.append(mass)
-            if choice in stop_ids:
-                break
-            fed = [choice]
+    text, expected_rows = write(reference, prompt, stop_ids)
+    for choice, expected, found in zip(text, expected_rows, read(engine, prompt, text), strict=True):
+        guess = int(np.argmax(found))
+        kl, mass = divergence(expected, found, kept)
+        comparison.is_equal.append(choice == (guess if kept is None else int(kept[guess])))
+        comparison.divergences.append(kl)
+        comparison.masses.append(mass)
     return comparison
+
+
+def write(
+    engine: Engine, prompt: Sequence[int], stop_ids: Sequence[int]
+) -> tuple[list[int], list[NDArray[np.float32]]]:
+    """The greedy continuation and the logits that each of its tokens was chosen from."""
+    text: list[int] = []
+    rows: list[NDArray[np.float32]] = []
+    with sequence(engine) as own:
+        fed: Sequence[int] = prompt
+        while len(text) < NUM_TOKENS and (not text or text[-1] not in stop_ids):
+            rows.append(engine.extend([Chunk(own, fed)])[0][-1].copy())
+            text.append(int(np.argmax(rows[-1])))
+            fed = text[-1:]
+    return text, rows
+
+
+def read(engine: Engine, prompt: Sequence[int], text: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """The logits at each position of `text`, a few rows at a time. A row holds until the next is asked for."""
+    with sequence(engine) as own:
+        yield engine.extend([Chunk(own, prompt)])[0][-1]
+        for start in range(0, len(text) - 1, CHUNK_ROWS):
+            piece = text[start : min(start + CHUNK_ROWS, len(text) - 1)]
+            yield from engine.extend([Chunk(own, piece, len(piece))])[0]
 
 
 @contextmanager

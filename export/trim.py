@@ -17,7 +17,7 @@ from outrider.errors import InvalidParameter, UsageError
 from outrider.manifest import TOKENIZER, ModelFolder
 from outrider.progress import Progress
 
-__all__ = ["EMBEDDINGS", "ID_MAP", "kept_ids", "special_ids", "trim"]
+__all__ = ["EMBEDDINGS", "ID_MAP", "check_trim", "kept_ids", "must_keep", "trim"]
 
 ID_MAP = "id_map.npy"
 EMBEDDINGS = "embeddings.npy"
@@ -43,7 +43,7 @@ def trim(
     tokenizer = Tokenizer.from_file(str(full.path / TOKENIZER))
     n_vocab = full.manifest.n_vocab
     counts = count_tokens(tokenizer, corpus_files(corpus), n_vocab, progress)
-    ids = kept_ids(counts, special_ids(full) | set(full.manifest.stop_ids), num_tokens)
+    ids = kept_ids(counts, must_keep(full), num_tokens)
     progress("trim the vocabulary", 0, 0)
     if full.manifest.format == "onnx":
         import onnx_ir as ir
@@ -62,10 +62,10 @@ def trim(
     return ids
 
 
-def special_ids(folder: ModelFolder) -> set[int]:
-    """Ids of the tokens that stand for no text: turns, ends, tools."""
+def must_keep(folder: ModelFolder) -> set[int]:
+    """Ids of the tokens that end an answer, and of those that stand for no text: turns, tools."""
     data = msgspec.json.decode((folder.path / TOKENIZER).read_bytes())
-    return {token["id"] for token in data.get("added_tokens", [])}
+    return {token["id"] for token in data.get("added_tokens", [])} | set(folder.manifest.stop_ids)
 
 
 def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> NDArray[np.int32]:
@@ -75,11 +75,22 @@ def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> N
     [1, 3, 4]
     """
     wanted = {token_id for token_id in special if token_id < len(counts)}
-    if not len(wanted) < num_tokens <= len(counts):
-        raise InvalidParameter(
-            f"a trimmed vocabulary of {num_tokens} tokens is not between {len(wanted) + 1} (the special tokens "
-            f"and one more) and {len(counts)} (all tokens); ask for a number in that range"
-        )
+    check_size(num_tokens, len(wanted), len(counts))
     order = np.argsort(-np.where(counts < NUM_OCCURRENCES, 0, counts), kind="stable")
     rest = order[~np.isin(order, list(wanted))][: num_tokens - len(wanted)]
     return np.sort(np.concatenate([np.fromiter(wanted, np.int64), rest])).astype(np.int32)
+
+
+def check_trim(source: ModelFolder, num_tokens: int, corpus: Sequence[str]) -> None:
+    """Raise InvalidParameter before minutes of conversion for a trim that cannot be made of `source`."""
+    special = {token_id for token_id in must_keep(source) if token_id < source.manifest.n_vocab}
+    check_size(num_tokens, len(special), source.manifest.n_vocab)
+    corpus_files(corpus)
+
+
+def check_size(num_tokens: int, num_special: int, n_vocab: int) -> None:
+    if not num_special < num_tokens <= n_vocab:
+        raise InvalidParameter(
+            f"a trimmed vocabulary of {num_tokens} tokens is not between {num_special + 1} (the special tokens "
+            f"and one more) and {n_vocab} (all tokens); ask for a number in that range"
+        )

@@ -33,7 +33,7 @@ def export(
     ] = None,
     target: Annotated[str | None, typer.Option(help="The model to compare with in the report.")] = None,
     output: Annotated[Path | None, typer.Option(help="The folder to make. [default: in the store]")] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Leave the quality report out.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Measure nothing: no report, no profile.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build again although the result is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")] = False,
 ) -> None:

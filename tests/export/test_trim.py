@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from export.corpus import STDLIB, corpus_files, count_tokens
+from export.trim import NUM_OCCURRENCES, kept_ids, must_keep
+from outrider import catalog
+from outrider.errors import InvalidParameter
+from outrider.progress import silent
+
+
+@given(st.lists(st.integers(0, 20), min_size=8, max_size=60), st.sets(st.integers(0, 70), max_size=4), st.data())
+def test_kept_ids_are_the_specials_and_the_most_frequent(
+    counts: list[int], special: set[int], data: st.DataObject
+) -> None:
+    inside = {token_id for token_id in special if token_id < len(counts)}
+    num_tokens = data.draw(st.integers(len(inside) + 1, len(counts)))
+    kept = kept_ids(np.array(counts), special, num_tokens).tolist()
+    assert kept == sorted(set(kept))
+    assert len(kept) == num_tokens
+    assert inside <= set(kept)
+    left_out = set(range(len(counts))) - set(kept)
+    weight = [count if count >= NUM_OCCURRENCES else 0 for count in counts]
+    for token_id in set(kept) - inside:
+        assert all((-weight[token_id], token_id) < (-weight[other], other) for other in left_out)
+
+
+@pytest.mark.parametrize("num_tokens", [0, 2, 9])
+def test_a_number_of_tokens_that_cannot_be_is_refused(num_tokens: int) -> None:
+    with pytest.raises(InvalidParameter, match=f"{num_tokens} tokens is not between 3 .* and 8"):
+        kept_ids(np.ones(8, np.int64), {0, 5, 99}, num_tokens)
+
+
+def test_tokens_are_counted_over_all_files(tmp_path: Path, gguf_file: Path) -> None:
+    folder = catalog.find(str(gguf_file))
+    tokenizer = Tokenizer.from_file(str(folder.path / "tokenizer.json"))
+    (tmp_path / "text" / "deep").mkdir(parents=True)
+    (tmp_path / "text" / "a.txt").write_text("hello hello")
+    (tmp_path / "text" / "deep" / "b").write_bytes(b"hello \xff")
+    (tmp_path / "text" / ".hidden").write_text("hello" * 50)
+    counts = count_tokens(tokenizer, corpus_files([str(tmp_path / "text")]), folder.manifest.n_vocab, silent)
+    assert counts[tokenizer.token_to_id("hello")] == 2
+    assert counts[tokenizer.token_to_id("\u0120hello")] == 1
+    assert must_keep(folder) >= {0, 1, 2}
+
+
+def test_the_standard_library_is_a_corpus_in_fixed_order() -> None:
+    files = corpus_files([STDLIB])
+    assert files == corpus_files([STDLIB])
+    names = {file.name for file in files}
+    assert {"argparse.py", "typing.py"} <= names
+    assert not any("site-packages" in file.parts or "test" in file.parts for file in files)
+
+
+def test_a_corpus_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="no text is found in the corpus"):
+        corpus_files([str(tmp_path / "nothing")])
