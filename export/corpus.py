@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from outrider.errors import InvalidParameter
 from outrider.progress import Progress
 
-__all__ = ["STDLIB", "corpus_files", "count_tokens"]
+__all__ = ["STDLIB", "corpus_files", "count_tokens", "layout_text"]
 
 STDLIB = "stdlib"  # the running interpreter's standard library: code and English prose that every machine has
 # Folders of it that are tests, tables or relics rather than text as people write it.
@@ -20,6 +20,17 @@ NOT_TEXT = frozenset(
     {"__pycache__", "dist-packages", "encodings", "idlelib", "lib2to3", "site-packages", "test", "tests"}
 )
 BATCH_CHARACTERS = 1 << 20
+
+# Source code holds little of what answers are laid out with, and a fence that is missing costs a draft in every answer.
+LAYOUT = (
+    "Here is:\n\n```\nx\n```\n- **a**: `b`\n  ```\n   ```bash\n    ```\n* *a*\n    - b\n\n",
+    "# A\n\n## B\n\n### C\n\n#### D\n\n1. **a** - b\n2. c\n\n---\n\n> d\n\n***\n\n### 1. **a**\n\n",
+    "| a | b |\n|---|---|\n| :--- | ---: |\n|----|-----|\n- [ ] a\n- [x] b\n[a](https://b)\n![a](b)\n",
+    "**Note:** a\n\n**Answer:**\n\n$$x$$ \\(x\\) \\[x\\] $x$\n\n",
+)
+LANGUAGES = (
+    "bash c cpp csharp css go html java javascript json markdown php python ruby rust sh sql swift text ts xml yaml"
+)
 
 
 def corpus_files(corpus: Sequence[str]) -> list[Path]:
@@ -72,3 +83,8 @@ def batches(files: Sequence[Path]) -> Iterator[list[str]]:
             texts, size = [], 0
     if texts:
         yield texts
+
+
+def layout_text() -> str:
+    """Markdown as answers use it: fences in many languages, lists, headings, tables, formulas."""
+    return "".join(LAYOUT) + "".join(f"```{language}\nx\n```\n\n" for language in LANGUAGES.split())

@@ -7,12 +7,11 @@ them: the verifier decides, so the text stays the target's. Which rows matter is
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.corpus import corpus_files, count_tokens
+from export.corpus import corpus_files, count_tokens, layout_text
 from outrider.errors import InvalidParameter, UsageError
 from outrider.manifest import TOKENIZER, ModelFolder
 from outrider.progress import Progress
@@ -23,12 +22,6 @@ ID_MAP = "id_map.npy"
 EMBEDDINGS = "embeddings.npy"
 # A token that the corpus holds less often than this is noise: its merge rank, learnt from far more text, says more.
 NUM_OCCURRENCES = 3
-STDLIB = "stdlib"  # the corpus that every machine has: code and English prose
-# Folders of the standard library that are tests, tables or relics rather than text as people write it.
-NOT_TEXT = frozenset(
-    {"__pycache__", "dist-packages", "encodings", "idlelib", "lib2to3", "site-packages", "test", "tests"}
-)
-BATCH_CHARACTERS = 1 << 20
 
 
 def trim(
@@ -63,9 +56,10 @@ def trim(
 
 
 def must_keep(folder: ModelFolder) -> set[int]:
-    """Ids of the tokens that end an answer, and of those that stand for no text: turns, tools."""
-    data = msgspec.json.decode((folder.path / TOKENIZER).read_bytes())
-    return {token["id"] for token in data.get("added_tokens", [])} | set(folder.manifest.stop_ids)
+    """Ids of the tokens that end an answer, of those that stand for no text (turns, tools), and of layout."""
+    tokenizer = Tokenizer.from_file(str(folder.path / TOKENIZER))
+    layout: list[int] = tokenizer.encode(layout_text(), add_special_tokens=False).ids
+    return {*tokenizer.get_added_tokens_decoder(), *folder.manifest.stop_ids, *layout}
 
 
 def kept_ids(counts: NDArray[np.int64], special: set[int], num_tokens: int) -> NDArray[np.int32]:
@@ -91,6 +85,6 @@ def check_trim(source: ModelFolder, num_tokens: int, corpus: Sequence[str]) -> N
 def check_size(num_tokens: int, num_special: int, n_vocab: int) -> None:
     if not num_special < num_tokens <= n_vocab:
         raise InvalidParameter(
-            f"a trimmed vocabulary of {num_tokens} tokens is not between {num_special + 1} (the special tokens "
-            f"and one more) and {n_vocab} (all tokens); ask for a number in that range"
+            f"a trimmed vocabulary of {num_tokens} tokens is not between {num_special + 1} (those that every answer "
+            f"needs and one more) and {n_vocab} (all tokens); ask for a number in that range"
         )

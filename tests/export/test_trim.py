@@ -59,3 +59,10 @@ def test_the_standard_library_is_a_corpus_in_fixed_order() -> None:
 def test_a_corpus_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="no text is found in the corpus"):
         corpus_files([str(tmp_path / "nothing")])
+
+
+def test_what_answers_are_laid_out_with_is_kept_though_no_corpus_holds_it(gguf_file: Path) -> None:
+    folder = catalog.find(str(gguf_file))
+    tokenizer = Tokenizer.from_file(str(folder.path / "tokenizer.json"))
+    wanted = {tokenizer.token_to_id(mark) for mark in "`*#|-"} | set(folder.manifest.stop_ids)
+    assert wanted <= set(kept_ids(np.zeros(folder.manifest.n_vocab, np.int64), must_keep(folder), 128).tolist())

@@ -75,7 +75,7 @@ def test_a_recipe_file(
         (["MODEL", "--builder", "magic"], "'magic'"),
         (["MODEL", "--format", "gguf", "--builder", "fused"], "only for ONNX"),
         (["MODEL", "--corpus", "x"], "add --trim"),
-        (["MODEL", "--format", "gguf", "--trim", "1"], "between 5 (the special tokens and one more)"),
+        (["MODEL", "--format", "gguf", "--trim", "1"], "(those that every answer needs and one more)"),
         (
             ["MODEL", "--format", "gguf", "--trim", "99", "--corpus", "nowhere"],
             "no text is found in the corpus",
