@@ -1,6 +1,7 @@
 """Every test has its own empty store; a test marked `weights` sees the real one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,11 @@ REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "
 def _own_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = request.node.get_closest_marker("weights") is not None
     monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else str(tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def real_store() -> Iterator[None]:
+    """The real store for a module-wide fixture, which is made before any test's own environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", REAL_HOME)
+        yield

@@ -1,0 +1,52 @@
+# make demo   environment, models, and one hybrid generation with its figures
+# make test   environment, models, all tests
+# make check  style, types, import rules      make fast   the tests that need no weights
+# make bench  the table in README             make clean  remove the environment (models stay)
+
+PYTHON ?= python3
+BIN := .venv/bin
+# A checkout keeps its models to itself; set OUTRIDER_HOME to share them.
+export OUTRIDER_HOME ?= $(CURDIR)/models/store
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PULLED := smollm2-135m-instruct
+EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-onnx-general
+
+.PHONY: demo test check fast bench models clean
+.DELETE_ON_ERROR:
+
+# torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
+# llama.cpp is compiled for this machine's processor; that takes some minutes.
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "torch==2.13.0"
+	@echo "Compiling llama.cpp and installing the rest; this takes some minutes ..."
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" $(BIN)/pip install --quiet -e ".[dev]"
+	touch $@
+
+models: .venv/ready
+	@for name in $(PULLED); do $(BIN)/outrider pull $$name || exit; done
+	@for name in $(EXPORTED); do $(BIN)/outrider export $$name || exit; done
+
+demo: models
+	@$(BIN)/python -m benchmarks.demo
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast: .venv/ready
+	$(BIN)/python -m pytest -m "not weights"
+
+test: check models
+	$(BIN)/python -m pytest
+
+bench: models
+	@$(BIN)/outrider pull qwen2.5-coder-1.5b-instruct
+	@$(BIN)/outrider export qwen2.5-coder-0.5b-onnx
+	@$(BIN)/python -m benchmarks.pair
+
+clean:
+	rm -rf .venv

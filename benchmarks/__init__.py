@@ -1,0 +1,1 @@
+"""Side-by-side runs. Figures are ratios within one run, on whatever machine runs them."""
