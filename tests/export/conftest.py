@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tqdm import tqdm
 
 from export import onnx, onnx_child
 from outrider import catalog
@@ -17,6 +18,7 @@ from tests.export.models import write_gguf, write_hf
 def run_here(module: str, job: bytes, work: Path, progress: Progress) -> None:
     """In place of the child: its main function, without the libraries' warnings, which a child keeps to itself."""
     assert module == "export.onnx_child"
+    tqdm.monitor_interval = 0  # its bars would leave a thread behind
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onnx_child.convert(msgspec.json.decode(job, type=onnx.Job))
