@@ -10,7 +10,7 @@ CHAT = [
     "Summarise in two sentences: The city council voted on Monday to close the old bridge to cars. Cyclists and "
     "pedestrians may still use it. Repairs would have cost nine million, which the council could not find. Shop "
     "owners on both banks fear for their business, while residents hope for quieter streets.",
-    "A shop sells pens at 1.20 each and gives 15 percent off from ten pens on. What do twelve pens cost? Show the steps.",
+    "A shop sells pens at 1.20 each, with 15 percent off from ten pens on. What do twelve cost? Show the steps.",
     "Plan a rainy Sunday in a city for two adults and a child of six.",
     "Who benefits from free public transport, and who pays for it? Give both sides.",
 ]
