@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 __all__ = ["Pace"]
 
 NUM_BINS = 12
-FADE = 0.97  # a pass; about the last thirty passes count
-PRIOR_CHANCE = 0.75  # of an untried draft: high enough to be tried
-PRIOR_WEIGHT = 2.0
+FADE = 0.97  # a turn: chances are those of about the last thirty turns
+RATE_FADE = 0.9  # a turn: text changes from easy to hard within a few
+PRIOR_CHANCE = 0.75  # of an untried drafter's next guess, on average: high enough to be tried
+PRIOR_WEIGHT = 2.0  # a confidence is believed until this many drafts of its kind were seen
 UNKNOWN_ROW_SHARE = 0.05  # of a turn, for each draft, where the verifier's costs are not known
 
 
@@ -51,7 +52,7 @@ class Pace:
     def chance(self, source: str, confidence: float) -> float:
         """How often drafts of this confidence were accepted, given that those before them were."""
         key = (source, min(NUM_BINS - 1, int(confidence * NUM_BINS)))
-        return (self._accepted[key] + PRIOR_CHANCE * PRIOR_WEIGHT) / (self._tried[key] + PRIOR_WEIGHT)
+        return (self._accepted[key] + confidence * PRIOR_WEIGHT) / (self._tried[key] + PRIOR_WEIGHT)
 
     def average_chance(self, source: str) -> float:
         accepted = sum(value for (name, _), value in self._accepted.items() if name == source)
@@ -91,10 +92,9 @@ class Pace:
                 best, best_value = number, value
         return best, best_value
 
-    def observe_draft(self, source: str, num_drafts: int, elapsed_ms: float) -> None:
-        """What drafting took; a slow average."""
-        each = elapsed_ms / num_drafts
-        self._draft_ms[source] = 0.8 * self._draft_ms.get(source, each) + 0.2 * each
+    def observe_draft(self, source: str, elapsed_ms: float) -> None:
+        """What one draft took; a slow average."""
+        self._draft_ms[source] = 0.8 * self._draft_ms.get(source, elapsed_ms) + 0.2 * elapsed_ms
 
     def observe_turn(
         self, source: str, confidences: Sequence[float], num_accepted: int, num_tokens: int, elapsed_ms: float
@@ -107,7 +107,7 @@ class Pace:
             key = (source, min(NUM_BINS - 1, int(confidence * NUM_BINS)))
             self._tried[key] += 1
             self._accepted[key] += number < num_accepted
-        self._tokens = FADE * self._tokens + num_tokens
-        self._elapsed_ms = FADE * self._elapsed_ms + elapsed_ms
+        self._tokens = RATE_FADE * self._tokens + num_tokens
+        self._elapsed_ms = RATE_FADE * self._elapsed_ms + elapsed_ms
         share = 1 + UNKNOWN_ROW_SHARE * len(confidences)
         self._turn_ms = 0.8 * (self._turn_ms or elapsed_ms / share) + 0.2 * elapsed_ms / share

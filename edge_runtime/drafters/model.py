@@ -16,6 +16,8 @@ from outrider.errors import BadLogits
 
 __all__ = ["ModelDrafter"]
 
+SHORT = 2  # tokens in a pass that is typical of drafting
+
 
 class ModelDrafter:
     """`engine` becomes this drafter's own."""
@@ -36,11 +38,11 @@ class ModelDrafter:
     def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
         proposal = Proposal(self.name)
         max_drafts = min(max_drafts, self._engine.max_context - len(token_ids))
-        began_s = time.perf_counter()
         reach = 1.0
         self._rewind(token_ids)
         missing = list(token_ids[len(self._cached) :])
         while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
+            began_s = time.perf_counter()
             logits = self._engine.extend([Chunk(self._sequence, missing)])[0][0]
             self._cached += missing
             try:
@@ -48,13 +50,12 @@ class ModelDrafter:
             except BadLogits:
                 break  # a broken guess costs nothing but itself
             confidence = _confidence(logits, token_id, self._engine)
+            if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
+                pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)
             proposal.token_ids.append(token_id)
             proposal.confidences.append(confidence)
             reach *= pace.chance(self.name, confidence)
             missing = [token_id]
-        if proposal.token_ids:
-            elapsed_ms = (time.perf_counter() - began_s) * 1000
-            pace.observe_draft(self.name, len(proposal.token_ids), elapsed_ms)
         return proposal
 
     def _rewind(self, token_ids: Sequence[int]) -> None:

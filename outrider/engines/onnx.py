@@ -5,7 +5,6 @@ copies no cache and truncation is a number. General graphs return a longer cache
 and truncation copies what stays. Both take one sequence a pass. Knows token ids only.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from outrider.engines.base import Chunk, EngineSettings, Logits, check_chunk
+from outrider.engines.machine import resolve_threads
 from outrider.errors import EngineError, EngineFull, InvalidModel, InvalidParameter
 from outrider.manifest import ModelFolder
 
@@ -169,8 +169,10 @@ def _load(folder: ModelFolder, settings: EngineSettings) -> Any:
         known = ", ".join(name for name, full in PROVIDERS.items() if full in ort.get_available_providers())
         raise InvalidParameter(f"execution provider {settings.provider!r} is not in this build; it has: {known}")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = settings.num_threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = resolve_threads(settings.num_threads)
     options.inter_op_num_threads = 1
+    # Idle threads would go on spinning, and slow the other model of a pair that takes turns with this one by a third.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4
     try:
         return ort.InferenceSession(str(folder.model_file), options, providers=[provider])

@@ -32,7 +32,7 @@ def simulate(pace: Pace | int, accuracy: float, draft_ms: float, pass_ms: dict[i
         tokens += accepted + 1
         if not isinstance(pace, int):
             if confidences:
-                pace.observe_draft("m", len(confidences), len(confidences) * draft_ms)
+                pace.observe_draft("m", draft_ms)
             pace.observe_turn("m", confidences, accepted, accepted + 1, turn)
     return tokens / elapsed * pass_ms[1]
 
@@ -61,11 +61,22 @@ def test_free_drafts_are_taken_as_far_as_they_pay() -> None:
 
 def test_a_drafter_that_was_given_up_is_tried_again() -> None:
     pace = Pace(CPU_MS)
-    pace.observe_draft("m", 4, 60)
+    pace.observe_draft("m", 15)
     for _ in range(20):
         pace.observe_turn("m", [0.5] * 4, 0, 1, 120)
     assert not pace.wants_another("m", 1.0, 0)
     for _ in range(300):
+        pace.observe_turn("", [], 0, 1, CPU_MS[1])
+    assert pace.wants_another("m", 1.0, 0)
+
+
+def test_hard_text_after_easy_text_is_drafted_for_soon_again() -> None:
+    pace = Pace(CPU_MS)
+    pace.observe_draft("m", 10)
+    for _ in range(50):
+        pace.observe_turn("lookup", [1.0] * 15, 15, 16, CPU_MS[16])
+    assert not pace.wants_another("m", 1.0, 0)  # while time is worth so much
+    for _ in range(30):
         pace.observe_turn("", [], 0, 1, CPU_MS[1])
     assert pace.wants_another("m", 1.0, 0)
 

@@ -108,7 +108,7 @@ def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], params: Samp
         assert report.num_accepted == 0
         assert report.num_drafted > 60
     if drafter == "the target itself":  # the same noise on both sides: every draft is accepted
-        assert report.num_accepted == report.num_drafted > 40
+        assert report.num_accepted == report.num_drafted > 20
 
 
 def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() -> None:
