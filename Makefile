@@ -12,6 +12,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PULLED := smollm2-135m-instruct
 EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-onnx-general
 
+# Bars on a terminal, no flood elsewhere.
+QUIET := $(if $(MAKE_TERMOUT),,--quiet)
+# llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
+FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
+
 .PHONY: demo test check fast bench models clean
 .DELETE_ON_ERROR:
 
@@ -19,9 +24,10 @@ EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-on
 # llama.cpp is compiled for this machine's processor; that takes some minutes.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet "torch==2.13.0"
+	$(BIN)/pip install $(QUIET) "torch==2.13.0"
 	@echo "Compiling llama.cpp and installing the rest; this takes some minutes ..."
-	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" $(BIN)/pip install --quiet -e ".[dev]"
+	CFLAGS="$(FLAGS)" CXXFLAGS="$(FLAGS)" CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" \
+		$(BIN)/pip install $(QUIET) -e ".[dev]"
 	touch $@
 
 models: .venv/ready
@@ -44,8 +50,7 @@ test: check models
 	$(BIN)/python -m pytest
 
 bench: models
-	@$(BIN)/outrider pull qwen2.5-coder-1.5b-instruct
-	@$(BIN)/outrider export qwen2.5-coder-0.5b-onnx
+	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0
 	@$(BIN)/python -m benchmarks.pair
 
 clean:

@@ -1,30 +1,41 @@
 """`make demo`: a verifier in a process of its own, a device that drafts for it over a socket, one answer."""
 
-import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PROMPT = "Write a Python class for a binary search tree with insert, search and in-order traversal, with docstrings."
-OUTRIDER = Path(sys.executable).with_name("outrider")
+OUTRIDER = str(Path(sys.executable).with_name("outrider"))
 
 
 def main() -> int:
-    verifier = subprocess.Popen([OUTRIDER, "verifier", "--port", "0"], stderr=subprocess.PIPE, text=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    verifier = subprocess.Popen([OUTRIDER, "verifier", "--port", str(port)])
     try:
-        address = None
-        for line in verifier.stderr or ():
-            sys.stderr.write(line)
-            if found := re.search(r"http://\S+", line):
-                address = found[0]
-                break
-        if address is None:
+        if not answers(port, verifier):
             return verifier.wait()
+        address = f"http://127.0.0.1:{port}"
         return subprocess.call([OUTRIDER, "generate", PROMPT, "--verifier", address, "--max-tokens", "300"])
+    except KeyboardInterrupt:
+        return 130
     finally:
         verifier.send_signal(signal.SIGINT)
         verifier.wait()
+
+
+def answers(port: int, verifier: "subprocess.Popen[bytes]") -> bool:
+    """Waits until the verifier accepts connections; False when it ended instead."""
+    while verifier.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 if __name__ == "__main__":

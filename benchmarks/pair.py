@@ -6,6 +6,8 @@ run that every pair said what the target says. Needs a quiet machine. `--json FI
 
 import argparse
 import asyncio
+import dataclasses
+import functools
 import json
 import statistics
 import sys
@@ -29,7 +31,10 @@ from outrider.tokens import TextCodec
 
 SETTINGS = EngineSettings(max_context=1024)
 PAUSE_S = 0.3  # the engines' idle threads stop spinning
-GGUF_TARGET = "qwen2.5-coder-1.5b-instruct"
+GGUF_TARGETS = {
+    "target alone, llama.cpp Q4_K_M, its fastest kernels": "qwen2.5-coder-1.5b-instruct",
+    "target alone, llama.cpp Q4_0, its fastest kernels": "qwen2.5-coder-1.5b-q4_0",
+}
 DRAFTERS = {
     "pair, prompt lookup": "lookup",
     "pair, 0.5B": "qwen2.5-coder-0.5b-onnx",
@@ -88,8 +93,8 @@ class Pair:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=8, help="prompts of each kind")
-    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--prompts", type=int, default=5, help="prompts of each kind")
+    parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -98,13 +103,16 @@ def main() -> int:
     folder = catalog.find(DEFAULT_TARGET)
     codec = TextCodec(folder)
     stop_ids = folder.manifest.stop_ids
-    gguf = open_engine(catalog.find(GGUF_TARGET), settings)
+    fastest = dataclasses.replace(settings, has_exact_kernels=False)
+    ggufs = {way: open_engine(catalog.find(name), fastest) for way, name in GGUF_TARGETS.items()}
     plain = open_engine(folder, settings)
     verifier = open_verifier(folder, settings)
     vocabulary = folder.manifest.tokenizer_fingerprint
     ways: dict[str, Callable[[list[int], int], Run]] = {
-        "target alone, llama.cpp Q4_K_M": lambda prompt, n: greedy_alone(gguf, stop_ids, prompt, n),
-        "target alone, ONNX int4, passes of one": lambda prompt, n: greedy_alone(plain, stop_ids, prompt, n),
+        way: functools.partial(greedy_alone, engine, stop_ids) for way, engine in ggufs.items()
+    }
+    ways |= {
+        "target alone, ONNX int4, passes of one": functools.partial(greedy_alone, plain, stop_ids),
         "target alone, ONNX int4, in its class": Pair(verifier, None, folder),
     }
     drafters = {way: open_drafter(name, vocabulary, settings) for way, name in DRAFTERS.items()}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cloud_verifier.limits import MAX_UNREAD
 from cloud_verifier.verifier import Verifier
-from outrider.errors import OutriderError, ProtocolError
+from outrider.errors import LinkLost, OutriderError, ProtocolError
 from outrider.wire import Down, Fault, Open, Up
 
 __all__ = ["Connection", "VerifierLoop"]
@@ -61,6 +61,9 @@ class VerifierLoop:
         self._thread.start()
 
     def connect(self, deliver: Callable[[Down], None]) -> Connection:
+        """A new connection. Raises LinkLost when the verifier was closed."""
+        if self._is_closing:
+            raise _over()
         return Connection(self._inbox, deliver)
 
     def close(self) -> None:
@@ -69,21 +72,20 @@ class VerifierLoop:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._is_closing:
-            self._take_in(self._verifier.wait_s())
-            try:
-                said = self._verifier.step()
-            except Exception:  # a bug must not take the other sessions' thread down without a word
-                logger.exception("a pass failed")
-                said = [
-                    (name, Fault("engine_failed", "the verifier failed; try again", True)) for name in self._connections
-                ]
-                for name in list(self._connections):
-                    self._verifier.close(name)
-            for name, message in said:
-                self._deliver(name, message)
-        for name in list(self._connections):
-            self._deliver(name, Fault("link_lost", "the verifier is shutting down; open the session again", True))
+        try:
+            while not self._is_closing:
+                self._take_in(self._verifier.wait_s())
+                for name, message in self._verifier.step():
+                    self._deliver(name, message)
+        except Exception:
+            logger.exception("the verifier's thread failed")
+        finally:  # whatever ended it, nobody is left waiting
+            self._is_closing = True
+            for name in list(self._connections):
+                self._deliver(name, Fault.of(_over(), may_retry=True))
+            while not self._inbox.empty():
+                if (item := self._inbox.get()) is not None:
+                    item[0].deliver(Fault.of(_over(), may_retry=True))
 
     def _deliver(self, name: str, message: Down) -> None:
         connection = self._connections.get(name)
@@ -129,4 +131,8 @@ class VerifierLoop:
             if connection.session is not None:
                 self._verifier.close(connection.session)
                 self._connections.pop(connection.session, None)
-            connection.deliver(Fault(error.code, str(error)))
+            connection.deliver(Fault.of(error))
+
+
+def _over() -> LinkLost:
+    return LinkLost("the verifier has shut down; open the session again")

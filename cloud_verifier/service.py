@@ -7,15 +7,15 @@ during a pass and its work dropped.
 import asyncio
 import contextlib
 
+import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from cloud_verifier.loop import Connection, VerifierLoop
 from outrider.errors import OutriderError
-from outrider.wire import SUBPROTOCOL, Down, Fault, Verified, decode_up, encode
+from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Fault, Verified, decode_up, encode
 
-__all__ = ["STREAM_PATH", "create_app"]
+__all__ = ["create_app", "create_server"]
 
-STREAM_PATH = "/v1/stream"
 UNSUPPORTED = 1002  # WebSocket close code: protocol error
 NORMAL = 1000
 
@@ -54,6 +54,18 @@ def create_app(verifier: VerifierLoop) -> FastAPI:
     return app
 
 
+def create_server(verifier: VerifierLoop) -> uvicorn.Server:
+    """The service over a running verifier, ready to run on sockets of the caller's."""
+    config = uvicorn.Config(
+        create_app(verifier),
+        log_level="warning",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # lengths would leak repeats, and it costs more than it saves
+    )
+    return uvicorn.Server(config)
+
+
 async def _read(socket: WebSocket, connection: Connection, outbox: asyncio.Queue[Down]) -> None:
     """Hand every message to the verifier until the client leaves or breaks the rules."""
     with contextlib.suppress(WebSocketDisconnect):
@@ -64,7 +76,7 @@ async def _read(socket: WebSocket, connection: Connection, outbox: asyncio.Queue
             try:
                 connection.send(decode_up(event.get("bytes") or b""))
             except OutriderError as error:
-                outbox.put_nowait(Fault(error.code, str(error)[:512]))
+                outbox.put_nowait(Fault.of(error))
                 return
 
 

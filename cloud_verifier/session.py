@@ -29,7 +29,7 @@ class VerifierSession:
         self.epoch = 0
         self.finish: str | None = None
         self._missed_epoch = -1
-        self._wants_step = True  # the first choice after the prompt needs no draft
+        self.wants_step = True  # the first choice after the prompt needs no draft
 
     @property
     def frontier(self) -> int:
@@ -37,7 +37,7 @@ class VerifierSession:
 
     def is_ready(self, waited_ms: float) -> bool:
         """Whether a pass would be of use now, after waiting this long since the last one."""
-        if self.pending or self._wants_step:
+        if self.pending or self.wants_step:
             return True
         return 0 <= self.patience_ms <= waited_ms
 
@@ -50,7 +50,7 @@ class VerifierSession:
             self.epoch = message.epoch
             self.pending.clear()
         if not drafts:
-            self._wants_step = self._wants_step or message.start == self.frontier
+            self.wants_step = self.wants_step or message.start == self.frontier
             return
         known = [*self.token_ids[message.start :], *self.pending]
         if message.start > self.frontier + len(self.pending) or drafts[: len(known)] != known[: len(drafts)]:
@@ -75,7 +75,7 @@ class VerifierSession:
             self.finish = "stop"
         num_accepted = sum(1 for draft, token_id in zip(drafts, verified, strict=False) if draft == token_id)
         self.token_ids += verified
-        self._wants_step = False
+        self.wants_step = False
         if self.pending[: len(verified)] == verified[: len(self.pending)]:
             del self.pending[: len(verified)]
         else:

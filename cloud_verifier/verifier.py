@@ -19,6 +19,7 @@ from outrider.errors import (
     EmptyPrompt,
     EngineError,
     InvalidToken,
+    ModelMismatch,
     OutriderError,
     VocabularyMismatch,
 )
@@ -59,7 +60,9 @@ class Verifier:
                 "the drafter's vocabulary is not the target's; choose a drafter of the same family, or --drafter lookup"
             )
         if message.target not in ("", self._target):
-            raise VocabularyMismatch("the verifier runs another target than the session began with; begin a new one")
+            raise ModelMismatch(
+                f"the verifier runs target {self._target[:12]}, not {message.target[:12]}; name one of the two anew"
+            )
         token_ids = unpack_ids(message.token_ids)
         if not token_ids:
             raise EmptyPrompt("the prompt is empty; give at least one token")
@@ -127,17 +130,18 @@ class Verifier:
         except OutriderError as error:
             for turn in turns:
                 self.close(turn.name)
-            return [(turn.name, Fault(error.code, str(error), isinstance(error, EngineError))) for turn in turns]
+            return [(turn.name, Fault.of(error, may_retry=isinstance(error, EngineError))) for turn in turns]
         said: list[tuple[str, Down]] = []
         now = self._clock()
         for turn, logits in zip(turns, rows, strict=True):
             self._served_s[turn.name] = now
             if turn.drafts is None:
+                turn.session.wants_step = True  # more of the prompt is to come; no patience is due between
                 continue
             try:
                 verified = turn.session.advance(turn.drafts, logits)
             except BadLogits as error:
-                said.append((turn.name, Fault(error.code, str(error))))
+                said.append((turn.name, Fault.of(error)))
                 self.close(turn.name)
                 continue
             said.append((turn.name, verified))

@@ -7,10 +7,9 @@ millisecond that time is worth here, one more draft pays while
 
 Chances come from the drafters' own confidences, calibrated by what was accepted; costs from the engine's profile where
 it is known and from the clock otherwise. What is observed fades, so that a drafter that was given up is tried again.
-Pure arithmetic: knows no model, no link and no clock.
+Pure arithmetic: knows no model, no link and no clock. A drafter's thread may ask while another thread observes.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 __all__ = ["Pace"]
@@ -31,8 +30,8 @@ class Pace:
         self._turn_ms = 0.0  # a turn's length, where pass costs are unknown
         self._tokens = 0.0
         self._elapsed_ms = 0.0
-        self._accepted: defaultdict[tuple[str, int], float] = defaultdict(float)
-        self._tried: defaultdict[tuple[str, int], float] = defaultdict(float)
+        self._accepted: dict[tuple[str, int], float] = {}  # by drafter and confidence
+        self._tried: dict[tuple[str, int], float] = {}
         self._draft_ms: dict[str, float] = {}
 
     def pass_ms(self, num_rows: int) -> float:
@@ -52,11 +51,12 @@ class Pace:
     def chance(self, source: str, confidence: float) -> float:
         """How often drafts of this confidence were accepted, given that those before them were."""
         key = (source, min(NUM_BINS - 1, int(confidence * NUM_BINS)))
-        return (self._accepted[key] + confidence * PRIOR_WEIGHT) / (self._tried[key] + PRIOR_WEIGHT)
+        tried = self._tried.get(key, 0.0) + PRIOR_WEIGHT
+        return (self._accepted.get(key, 0.0) + confidence * PRIOR_WEIGHT) / tried
 
     def average_chance(self, source: str) -> float:
-        accepted = sum(value for (name, _), value in self._accepted.items() if name == source)
-        tried = sum(value for (name, _), value in self._tried.items() if name == source)
+        accepted = sum(value for (name, _), value in list(self._accepted.items()) if name == source)
+        tried = sum(value for (name, _), value in list(self._tried.items()) if name == source)
         return (accepted + PRIOR_CHANCE * PRIOR_WEIGHT) / (tried + PRIOR_WEIGHT)
 
     def wants_another(self, source: str, reach: float, num_drafts: int) -> bool:
@@ -100,13 +100,13 @@ class Pace:
         self, source: str, confidences: Sequence[float], num_accepted: int, num_tokens: int, elapsed_ms: float
     ) -> None:
         """What became of a proposal, and how long the whole turn took."""
-        for key in self._tried:
+        for key in list(self._tried):
             self._tried[key] *= FADE
             self._accepted[key] *= FADE
         for number, confidence in enumerate(confidences[: num_accepted + 1]):
             key = (source, min(NUM_BINS - 1, int(confidence * NUM_BINS)))
-            self._tried[key] += 1
-            self._accepted[key] += number < num_accepted
+            self._tried[key] = self._tried.get(key, 0.0) + 1
+            self._accepted[key] = self._accepted.get(key, 0.0) + (number < num_accepted)
         self._tokens = RATE_FADE * self._tokens + num_tokens
         self._elapsed_ms = RATE_FADE * self._elapsed_ms + elapsed_ms
         share = 1 + UNKNOWN_ROW_SHARE * len(confidences)

@@ -16,7 +16,7 @@ from outrider.errors import NotHere, UnknownModel, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 
-__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "LocalVerifier", "open_drafter", "open_verifier"]
+__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "LocalVerifier", "open_drafter", "open_verifier", "tokenizer_source"]
 
 DEFAULT_TARGET = "qwen2.5-coder-1.5b-onnx"
 DEFAULT_DRAFTER = "qwen2.5-coder-0.5b-onnx-trim"
@@ -40,12 +40,23 @@ def open_verifier(folder: ModelFolder, settings: EngineSettings, progress: Progr
     progress(f"loading {folder.name}", 0, 1)
     engine = open_engine(folder, settings)
     progress(f"loading {folder.name}", 1, 1)
-    profile = load_or_measure(folder, engine, settings, progress)
-    sizes = choose_class(profile)
-    exact = ClassEngine(engine, sizes, batch_exact=profile.batch_exact)
+    try:
+        profile = load_or_measure(folder, engine, settings, progress)
+        sizes = choose_class(profile)
+        exact = ClassEngine(engine, sizes, batch_exact=profile.batch_exact)
+    except BaseException:
+        engine.close()
+        raise
     manifest = folder.manifest
     verifier = Verifier(exact, target=manifest.fingerprint, vocabulary=manifest.tokenizer_fingerprint)
     return LocalVerifier(VerifierLoop(verifier), exact, class_cost_ms(profile.cost_ms, sizes))
+
+
+def tokenizer_source(drafter: str) -> str:
+    """The model whose folder holds the tokenizer, for a device that names a drafter and no target."""
+    if drafter not in ("auto", "none", "lookup"):
+        return drafter
+    return DEFAULT_DRAFTER if DEFAULT_DRAFTER in catalog.stored() else DEFAULT_TARGET
 
 
 def open_drafter(name: str, vocabulary: str, settings: EngineSettings, progress: Progress = silent) -> Drafter | None:

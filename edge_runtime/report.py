@@ -9,6 +9,7 @@ __all__ = ["Report"]
 class Report:
     """Counts and times of one generation. Rates leave the prompt out: they run from the first token on."""
 
+    target: str = ""  # fingerprint of the weights that answered
     num_prompt: int = 0
     num_tokens: int = 0
     num_passes: int = 0  # of the verifier, for this generation

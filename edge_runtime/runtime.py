@@ -13,7 +13,7 @@ from typing import Self
 from edge_runtime.drafters import Drafter
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
-from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open_verifier
+from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open_verifier, tokenizer_source
 from edge_runtime.session import Finished, GenerationRequest, Session, Token
 from outrider import catalog
 from outrider.choice import SamplingParams
@@ -23,17 +23,28 @@ from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 from outrider.tokens import StreamDecoder, TextCodec
 
-__all__ = ["Finished", "Piece", "Runtime"]
+__all__ = ["Finished", "Piece", "Runtime", "check_request"]
 
 MAX_TOKENS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One verified token and the text it completes (empty inside a character and for control tokens)."""
+    """One verified token and the text it completes (empty inside a character and for control tokens).
+
+    Text without a token is what was left of a character when the answer ended inside it.
+    """
 
     text: str
-    token: Token
+    token: Token | None
+
+
+def check_request(prompt: str, max_tokens: int) -> None:
+    """Raises EmptyPrompt or InvalidParameter, before anything is loaded for a request that cannot be."""
+    if not 1 <= max_tokens <= MAX_TOKENS:
+        raise InvalidParameter(f"max_tokens is {max_tokens}; give a number from 1 to {MAX_TOKENS}")
+    if not prompt.strip():
+        raise EmptyPrompt("the prompt is empty; say something")
 
 
 class Runtime:
@@ -46,14 +57,18 @@ class Runtime:
 
     def __init__(
         self,
+        codec: TextCodec,
         folder: ModelFolder,
         drafter: Drafter | None,
         open_link: Callable[[], Link],
+        *,
         verifier: LocalVerifier | None = None,
+        target: str = "",
     ) -> None:
-        self.target = folder
         self.drafter = drafter
-        self._codec = TextCodec(folder)
+        self._codec = codec
+        self._manifest = folder.manifest
+        self._target = target
         self._open_link = open_link
         self._verifier = verifier
         self._pace = Pace(verifier.pass_ms if verifier else None)
@@ -70,6 +85,7 @@ class Runtime:
         """Target and drafter both on this device. Raises an OutriderError and leaves nothing running."""
         settings = settings or EngineSettings()
         folder = catalog.find(target)
+        codec = TextCodec(folder)
         drafting = open_drafter(drafter, folder.manifest.tokenizer_fingerprint, settings, progress)
         try:
             verifier = open_verifier(folder, settings, progress)
@@ -77,23 +93,28 @@ class Runtime:
             if drafting is not None:
                 drafting.close()
             raise
-        return cls(folder, drafting, lambda: InProcessLink(verifier.loop), verifier)
+        return cls(codec, folder, drafting, lambda: InProcessLink(verifier.loop), verifier=verifier)
 
     @classmethod
     def remote(
         cls,
         url: str,
-        target: str = DEFAULT_TARGET,
+        target: str | None = None,
         drafter: str = "auto",
         settings: EngineSettings | None = None,
         progress: Progress = silent,
     ) -> Self:
-        """The target behind `url`. `target` names a model folder here for its tokenizer alone; it is not loaded."""
+        """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
+
+        Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
+        """
         WebSocketLink(url)  # a bad address is told before anything is loaded
-        folder = catalog.find(target)
+        folder = catalog.find(target or tokenizer_source(drafter))
+        codec = TextCodec(folder)
         vocabulary = folder.manifest.tokenizer_fingerprint
         drafting = open_drafter(drafter, vocabulary, settings or EngineSettings(), progress)
-        return cls(folder, drafting, lambda: WebSocketLink(url))
+        asked = folder.manifest.fingerprint if target else ""
+        return cls(codec, folder, drafting, lambda: WebSocketLink(url), target=asked)
 
     async def generate(
         self,
@@ -108,21 +129,28 @@ class Runtime:
         One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
         cannot be done, LinkError and EngineError for what broke.
         """
-        if not 1 <= max_tokens <= MAX_TOKENS:
-            raise InvalidParameter(f"max_tokens is {max_tokens}; give a number from 1 to {MAX_TOKENS}")
-        if not prompt.strip():
-            raise EmptyPrompt("the prompt is empty; say something")
-        manifest = self.target.manifest
+        check_request(prompt, max_tokens)
+        manifest = self._manifest
         encode = self._codec.encode
         prompt_ids = self._codec.encode_chat([{"role": "user", "content": prompt}]) if is_chat else encode(prompt)
         request = GenerationRequest(
-            prompt_ids, max_tokens, params or SamplingParams(), manifest.stop_ids, manifest.tokenizer_fingerprint
+            prompt_ids,
+            max_tokens,
+            params or SamplingParams(),
+            manifest.stop_ids,
+            manifest.tokenizer_fingerprint,
+            self._target,
         )
         session = Session(self._open_link(), self.drafter, self._pace, self._drafting)
         decoder = StreamDecoder(self._codec)
         async with aclosing(session.generate(request)) as events:
             async for event in events:
-                yield event if isinstance(event, Finished) else Piece(decoder.feed(event.token_id), event)
+                if isinstance(event, Token):
+                    yield Piece(decoder.feed(event.token_id), event)
+                    continue
+                if rest := decoder.flush():
+                    yield Piece(rest, None)
+                yield event
 
     def close(self) -> None:
         """Stop the verifier and free both models. Safe to call twice."""

@@ -35,6 +35,7 @@ class GenerationRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: Sequence[int] = ()
     vocabulary: str = ""  # fingerprint of the tokenizer that the ids are of; "" leaves the check to the caller
+    target: str = ""  # fingerprint of the target's weights; "" takes whatever the verifier runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Session:
         await self._link.send(
             Open(
                 vocabulary=request.vocabulary,
-                target="",
+                target=request.target,
                 params=Params.of(request.params),
                 limit=len(self._token_ids) + request.max_tokens,
                 patience_ms=WAIT_FOR_DRAFTS if self._drafter else NEVER_WAIT,
@@ -117,6 +118,7 @@ class Session:
         opened = await self._receive()
         if not isinstance(opened, Opened):
             raise ProtocolError("the verifier did not open the session; check both sides' versions")
+        self.report.target = opened.target
         if self._drafter is not None:
             await self._in_thread(self._drafter.prefill, list(self._token_ids))
         return opened

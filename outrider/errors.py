@@ -6,6 +6,7 @@
     │   ├── NotHere               known, but not on this machine yet
     │   ├── InvalidModel          a file or folder that is not a usable model
     │   ├── VocabularyMismatch    drafter and target do not share token ids
+    │   ├── ModelMismatch         the verifier runs another target than was asked for
     │   ├── EmptyPrompt
     │   ├── ContextExceeded       prompt and answer do not fit the model's context
     │   ├── InvalidParameter      a number out of its range, a NaN, an unknown word
@@ -40,6 +41,7 @@ __all__ = [
     "LinkError",
     "LinkLost",
     "MissingExtra",
+    "ModelMismatch",
     "NoNetwork",
     "NotHere",
     "OutriderError",
@@ -78,6 +80,10 @@ class InvalidModel(UsageError):
 
 class VocabularyMismatch(UsageError):
     code = "vocabulary_mismatch"
+
+
+class ModelMismatch(UsageError):
+    code = "model_mismatch"
 
 
 class EmptyPrompt(UsageError):

@@ -15,11 +15,12 @@ import msgspec
 import numpy as np
 
 from outrider.choice import MAX_SEED, SamplingParams
-from outrider.errors import ProtocolError
+from outrider.errors import OutriderError, ProtocolError
 
 __all__ = [
     "MAX_DRAFTS",
     "MAX_MESSAGE_BYTES",
+    "STREAM_PATH",
     "SUBPROTOCOL",
     "Cancel",
     "Down",
@@ -39,7 +40,9 @@ __all__ = [
 ]
 
 SUBPROTOCOL = "outrider.v1"
+STREAM_PATH = "/v1/stream"
 MAX_POSITION = 2**24
+MAX_SENTENCE = 512
 MAX_DRAFTS = 256  # tokens in one Draft
 MAX_MESSAGE_BYTES = 8 * 2**20  # an Open with two million tokens; every other message is far smaller
 
@@ -127,8 +130,12 @@ class Fault(Message, tag=13, frozen=True):
     """The session is over. `code` as in `outrider.errors`; with `may_retry` an Open of the list goes on elsewhere."""
 
     code: Name
-    message: Annotated[str, msgspec.Meta(max_length=512)]
+    message: Annotated[str, msgspec.Meta(max_length=MAX_SENTENCE)]
     may_retry: bool = False
+
+    @classmethod
+    def of(cls, error: OutriderError, *, may_retry: bool = False) -> "Fault":
+        return cls(error.code, str(error)[:MAX_SENTENCE], may_retry)
 
 
 Up = Open | Draft | Limit | Cancel

@@ -6,24 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-import uvicorn
-
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_app
-from outrider.wire import MAX_MESSAGE_BYTES
+from cloud_verifier.service import create_server
 
 
 @contextlib.contextmanager
 def serving(loop: VerifierLoop) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(loop),
-        log_level="warning",
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,
-    )
-    server = uvicorn.Server(config)
+    server = create_server(loop)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:

@@ -10,16 +10,22 @@ import typer
 from edge_runtime.cli.output import console, print_json, show_progress
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.report import Report
-from edge_runtime.runtime import Finished, Runtime
+from edge_runtime.runtime import Finished, Runtime, check_request
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
+from outrider.errors import InvalidParameter
 
 __all__ = ["generate"]
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to say to the model; - reads standard input.")],
-    target: Annotated[str, typer.Option(help="The model whose answer you want: a name or a path.")] = DEFAULT_TARGET,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The model whose answer you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]"
+        ),
+    ] = None,
     verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
     drafter: Annotated[str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.")] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 256,
@@ -45,10 +51,14 @@ def generate(
     """
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     settings = EngineSettings(num_threads=threads, max_context=context)
-    text = sys.stdin.read() if prompt == "-" else prompt
+    try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+    except UnicodeDecodeError:
+        raise InvalidParameter("standard input is not UTF-8 text; convert it first") from None
+    check_request(text, max_tokens)
     with show_progress() as progress:
         if verifier is None:
-            runtime = Runtime.local(target, drafter, settings, progress)
+            runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
         else:
             runtime = Runtime.remote(verifier, target, drafter, settings, progress)
     with runtime:
@@ -65,7 +75,8 @@ async def _answer(
             if isinstance(event, Finished):
                 finished = event
                 continue
-            token_ids.append(event.token.token_id)
+            if event.token is not None:
+                token_ids.append(event.token.token_id)
             parts.append(event.text)
             if not as_json:
                 sys.stdout.write(event.text)
@@ -87,6 +98,7 @@ async def _answer(
 
 def _figures(report: Report) -> dict[str, object]:
     return {
+        "target": report.target,
         "counts": {
             "prompt": report.num_prompt,
             "tokens": report.num_tokens,

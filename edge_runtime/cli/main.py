@@ -18,6 +18,7 @@ from outrider.errors import OutriderError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "verifier", "pull", "models", "export", "profile")
 
@@ -33,9 +34,6 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except OutriderError as error:
             console.print(f"outrider: {error} [{error.code}]", markup=False)
             raise typer.Exit(error.exit_status) from None
-        except KeyboardInterrupt:
-            console.print("outrider: interrupted [interrupted]", markup=False)
-            raise typer.Exit(130) from None
         except BrokenPipeError:  # the reader left; nothing more can be said to it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             console.print("outrider: the output was closed [closed_pipe]", markup=False)
@@ -69,4 +67,9 @@ def outrider() -> None:
 
 def main() -> None:
     """Entry point of `outrider`."""
-    app()
+    try:
+        app()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            console.print("outrider: interrupted [interrupted]", markup=False)
+        raise

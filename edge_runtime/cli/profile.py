@@ -25,7 +25,9 @@ def profile(
 ) -> None:
     """Measure a model on this machine: the cost of a pass, and the sizes whose logits agree in every bit.
 
-    The result is kept with the model and shown again at once. Example: outrider profile smollm2-135m-instruct
+    The result is kept with the model and shown again at once.
+
+    Example: outrider profile smollm2-135m-instruct
     """
     folder = catalog.find(name)
     settings = EngineSettings(num_threads=threads)

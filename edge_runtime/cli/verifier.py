@@ -12,7 +12,6 @@ from edge_runtime.parts import DEFAULT_TARGET, open_verifier
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, MissingExtra
-from outrider.wire import MAX_MESSAGE_BYTES
 
 __all__ = ["verifier"]
 
@@ -34,9 +33,7 @@ def verifier(
         outrider verifier qwen2.5-coder-1.5b-onnx --port 8700
     """
     try:
-        import uvicorn
-
-        from cloud_verifier.service import create_app
+        from cloud_verifier.service import create_server
     except ImportError as error:
         raise MissingExtra(f'the service needs {error.name}; run: pip install "outrider[server]"') from None
     if not 1 <= sessions <= 1024:
@@ -54,17 +51,12 @@ def verifier(
         with show_progress() as progress:
             target = open_verifier(folder, settings, progress)
         try:
-            config = uvicorn.Config(
-                create_app(target.loop),
-                log_level="warning",
-                ws="websockets-sansio",
-                ws_max_size=MAX_MESSAGE_BYTES,
-                ws_per_message_deflate=False,
-            )
+            server = create_server(target.loop)
             signal.signal(signal.SIGTERM, _interrupt)
-            address = listener.getsockname()
-            console.print(f"{folder.name} verifies at http://{address[0]}:{address[1]}  (Ctrl-C stops it)")
-            uvicorn.Server(config).run(sockets=[listener])
+            address, bound = listener.getsockname()[:2]
+            at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
+            console.print(f"{folder.name} verifies at http://{at}  (Ctrl-C stops it)", markup=False)
+            server.run(sockets=[listener])
         except KeyboardInterrupt:
             console.print("stopped")
         finally:

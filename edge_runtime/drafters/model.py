@@ -12,7 +12,7 @@ from edge_runtime.drafters.base import Proposal
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams, choose
 from outrider.engines.base import Chunk, Engine
-from outrider.errors import BadLogits
+from outrider.errors import EngineError
 
 __all__ = ["ModelDrafter"]
 
@@ -31,9 +31,13 @@ class ModelDrafter:
     def prefill(self, token_ids: Sequence[int]) -> None:
         self._rewind(token_ids)
         missing = token_ids[len(self._cached) : -1]
-        if missing and len(token_ids) <= self._engine.max_context:
+        if not missing or len(token_ids) > self._engine.max_context:
+            return
+        try:
             self._engine.extend([Chunk(self._sequence, missing, num_logits=0)])
             self._cached += missing
+        except EngineError:
+            self._forget()
 
     def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
         proposal = Proposal(self.name)
@@ -43,12 +47,13 @@ class ModelDrafter:
         missing = list(token_ids[len(self._cached) :])
         while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
             began_s = time.perf_counter()
-            logits = self._engine.extend([Chunk(self._sequence, missing)])[0][0]
-            self._cached += missing
             try:
+                logits = self._engine.extend([Chunk(self._sequence, missing)])[0][0]
+                self._cached += missing
                 token_id = choose(logits, params, len(self._cached), self._engine.id_map)
-            except BadLogits:
-                break  # a broken guess costs nothing but itself
+            except EngineError:  # a guess that fails costs nothing but itself; the target goes on
+                self._forget()
+                break
             confidence = _confidence(logits, token_id, self._engine)
             if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
                 pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)
@@ -69,6 +74,10 @@ class ModelDrafter:
                 shared += 1
         del self._cached[shared:]
         self._engine.truncate(self._sequence, shared)
+
+    def _forget(self) -> None:
+        self._cached.clear()
+        self._engine.truncate(self._sequence, 0)
 
     def close(self) -> None:
         self._engine.close()

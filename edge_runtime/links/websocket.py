@@ -9,14 +9,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
 from outrider.errors import InvalidParameter, LinkLost, ProtocolError
-from outrider.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Down, Up, decode_down, encode
+from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down, encode
 
 __all__ = ["WebSocketLink"]
 
 CONNECT_S = 10.0
 CLOSE_S = 2.0
 SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-STREAM_PATH = "/v1/stream"
 CLIENT_HEADER = 6  # bytes of framing before a short message: header, length and mask
 SERVER_HEADER = 2
 
@@ -50,7 +49,7 @@ class WebSocketLink:
                 max_size=MAX_MESSAGE_BYTES,
                 proxy=None,
             )
-        except InvalidURI:
+        except (InvalidURI, UnicodeError):
             raise InvalidParameter(f"{self._address!r} is not a verifier's address; give host:port") from None
         except NegotiationError:
             raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions") from None

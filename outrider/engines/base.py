@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from outrider.errors import ContextExceeded, InvalidToken
+from outrider.errors import ContextExceeded, InvalidParameter, InvalidToken
 
 __all__ = ["Chunk", "Engine", "EngineSettings", "check_chunk"]
 
@@ -27,6 +27,12 @@ class EngineSettings:
     max_sequences: int = 1  # sequences resident at once
     provider: str = "cpu"  # ONNX Runtime: cpu, cuda, qnn, coreml, openvino, directml. torch: cpu, cuda
     num_gpu_layers: int = 0  # llama.cpp only; -1 for all
+    has_exact_kernels: bool = True  # llama.cpp only; False takes its fastest kernels, which have no numerics class
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_threads", 0), ("max_context", 1), ("max_sequences", 1), ("num_gpu_layers", -1)):
+            if getattr(self, name) < least:
+                raise InvalidParameter(f"{name} is {getattr(self, name)}; give a number from {least} on")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class LlamaCppEngine:
             self._embeddings = _load(folder.path / manifest.embeddings, np.float16, 2)
 
         _start_backend()
-        model = _load_model(folder.model_file, settings.num_gpu_layers)
+        model = _load_model(folder.model_file, settings)
         try:
             vocabulary = native.llama_model_get_vocab(model)
             self._width: int = native.llama_vocab_n_tokens(vocabulary)
@@ -82,7 +82,7 @@ class LlamaCppEngine:
             self.can_truncate = not (native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model))
             num_embedding: int = native.llama_model_n_embd_inp(model)
             self._check_trimmed(num_embedding)
-            self._context = _open_context(model, self.max_context, self.max_sequences, self.num_threads)
+            self._context = _open_context(model, self.max_context, settings)
         except BaseException:
             native.llama_model_free(model)
             raise
@@ -189,7 +189,10 @@ def _load(path: Path, kind: type[Any], num_dimensions: int) -> NDArray[Any]:
     return array
 
 
-def _load_model(path: Path, num_gpu_layers: int) -> int:
+def _load_model(path: Path, settings: EngineSettings) -> int:
+    num_gpu_layers = settings.num_gpu_layers
+    if not settings.has_exact_kernels and b"AMX_INT8 = 1" in native.llama_print_system_info():
+        raise InvalidParameter("this build of llama.cpp has AMX kernels, which may crash; compile it without them")
     if num_gpu_layers and not native.llama_supports_gpu_offload():
         raise InvalidParameter("this build of llama.cpp has no GPU; use num_gpu_layers=0 or install one that has")
     if not path.is_file():
@@ -198,7 +201,7 @@ def _load_model(path: Path, num_gpu_layers: int) -> int:
     parameters.n_gpu_layers = num_gpu_layers
     # No weights rearranged for special kernels: those treat rows in groups, so that a row's bits depend on its place in
     # the chunk, and the one for AMX processors crashes where some compilers built it.
-    parameters.use_extra_bufts = False
+    parameters.use_extra_bufts = not settings.has_exact_kernels
     _native_errors.clear()
     model: int | None = native.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
@@ -206,9 +209,8 @@ def _load_model(path: Path, num_gpu_layers: int) -> int:
     return model
 
 
-def _open_context(model: int, max_context: int, max_sequences: int, num_threads: int) -> int:
-    if max_sequences < 1 or max_context < 1:
-        raise InvalidParameter(f"{max_sequences} sequences of {max_context} positions make no sense; give 1 or more")
+def _open_context(model: int, max_context: int, settings: EngineSettings) -> int:
+    max_sequences, num_threads = settings.max_sequences, resolve_threads(settings.num_threads)
     parameters = native.llama_context_default_params()
     parameters.n_ctx = -(-max_context // CELLS) * CELLS * max_sequences
     parameters.n_batch = parameters.n_ubatch = MAX_CHUNK
@@ -217,7 +219,8 @@ def _open_context(model: int, max_context: int, max_sequences: int, num_threads:
     parameters.n_threads = parameters.n_threads_batch = num_threads
     parameters.kv_unified = False
     parameters.swa_full = True  # sliding-window layers keep all cells: otherwise truncation would lose some
-    parameters.flash_attn_type = FLASH_ATTENTION
+    if settings.has_exact_kernels:
+        parameters.flash_attn_type = FLASH_ATTENTION
     _native_errors.clear()
     context: int | None = native.llama_init_from_model(model, parameters)
     if not context:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from outrider.engines.base import Chunk, Engine, Logits, check_chunk
+from outrider.errors import InvalidModel, InvalidParameter
 
-__all__ = ["ClassEngine", "class_cost_ms"]
+__all__ = ["ClassEngine", "class_cost_ms", "cut"]
 
 
 @dataclass(slots=True)
@@ -38,12 +39,15 @@ class ClassEngine:
     def __init__(self, engine: Engine, sizes: Sequence[int], *, batch_exact: bool = False) -> None:
         self._engine = engine
         self._sizes = sorted(size for size in sizes if size <= engine.max_chunk)
-        gaps = [high - low for low, high in zip([0, *self._sizes], self._sizes, strict=False)]
-        self.max_padding = max(gaps) - 1
+        if not self._sizes:
+            raise InvalidModel("the model has no numerics class (it cannot take tokens back); choose another target")
+        padding = max(sum(cut(num_rows, self._sizes)) - num_rows for num_rows in range(1, self._sizes[-1] + 1))
+        if engine.max_context <= padding:
+            raise InvalidParameter(f"a context of {engine.max_context} is too small; give at least {padding + 32}")
         self.name = engine.name
         self.n_vocab = engine.n_vocab
         self.id_map = engine.id_map
-        self.max_context = engine.max_context - self.max_padding
+        self.max_context = engine.max_context - padding
         self.max_chunk = self._sizes[-1]
         self.max_batch = engine.max_batch if batch_exact else 1
         self.max_sequences = engine.max_sequences
@@ -67,16 +71,17 @@ class ClassEngine:
         return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in rows]
 
     def _run(self, chunks: Sequence[Chunk], pieces: list[_Piece], rows: list[list[Logits]], *, copy: bool) -> None:
+        # All rows or none: some backends run their output layer on the rows asked for, a pass of another size.
+        wants_rows = any(piece.num_logits for piece in pieces)
         asked = []
         for piece in pieces:
-            padding = piece.token_ids[-1:] * piece.num_padding
-            num_logits = piece.num_logits + piece.num_padding if piece.num_logits else 0
-            asked.append(Chunk(chunks[piece.chunk].sequence, piece.token_ids + padding, num_logits))
+            token_ids = piece.token_ids + piece.token_ids[-1:] * piece.num_padding
+            asked.append(Chunk(chunks[piece.chunk].sequence, token_ids, len(token_ids) if wants_rows else 0))
         for piece, logits in zip(pieces, self._engine.extend(asked), strict=True):
             sequence = chunks[piece.chunk].sequence
             if piece.num_padding:
                 self._engine.truncate(sequence, self._engine.length(sequence) - piece.num_padding)
-            wanted = logits[: piece.num_logits]
+            wanted = logits[len(piece.token_ids) - piece.num_logits : len(piece.token_ids)] if wants_rows else logits
             if piece.num_logits or not rows[piece.chunk]:
                 rows[piece.chunk].append(wanted.copy() if copy else wanted)
 
@@ -98,20 +103,33 @@ class ClassEngine:
     def _split(self, number: int, chunk: Chunk) -> list[_Piece]:
         token_ids = list(chunk.token_ids)
         pieces = []
-        for start in range(0, len(token_ids), self.max_chunk):
-            part = token_ids[start : start + self.max_chunk]
-            after = len(token_ids) - start - len(part)
-            pieces.append(_Piece(number, part, max(0, min(len(part), chunk.num_logits - after))))
+        start = 0
+        for size in cut(len(token_ids), self._sizes):
+            part = token_ids[start : start + size]
+            start += len(part)
+            pieces.append(_Piece(number, part, max(0, min(len(part), chunk.num_logits - (len(token_ids) - start)))))
         return pieces
 
 
+def cut(num_rows: int, sizes: Sequence[int]) -> list[int]:
+    """The passes, of the ascending `sizes`, that hold `num_rows`: largest first, the last one perhaps padded.
+
+    A pass is padded rather than split where that wastes at most a quarter of it.
+
+    >>> cut(10, [2, 8, 12, 64]), cut(65, [2, 8, 12, 64]), cut(200, [2, 8, 12, 64])
+    ([12], [64, 2], [64, 64, 64, 8])
+    """
+    passes = []
+    while num_rows > 0:
+        above = next((size for size in sizes if size >= num_rows), None)
+        below = next((size for size in reversed(sizes) if size <= num_rows), None)
+        fits = above is not None and (below is None or 4 * (above - num_rows) <= above)
+        passes.append(above if fits and above is not None else below or sizes[0])
+        num_rows -= passes[-1]
+    return passes
+
+
 def class_cost_ms(cost_ms: Mapping[int, float], sizes: Sequence[int]) -> dict[int, float]:
-    """What 1, 2, ... rows cost when held to a class, from what passes of each size cost: split, then padded."""
+    """What 1, 2, ... rows cost when held to a class, from what passes of each size cost."""
     usable = sorted(size for size in sizes if size in cost_ms)
-    largest = usable[-1]
-
-    def cost(num_rows: int) -> float:
-        num_full, rest = divmod(num_rows, largest)
-        return num_full * cost_ms[largest] + (cost_ms[usable[bisect.bisect_left(usable, rest)]] if rest else 0.0)
-
-    return {num_rows: cost(num_rows) for num_rows in sorted(cost_ms)}
+    return {rows: sum(cost_ms[size] for size in cut(rows, usable)) for rows in sorted(cost_ms)}

@@ -118,7 +118,8 @@ def is_batch_exact(engine: Engine, token_ids: Sequence[int], depth: int, sizes: 
             for first in range(0, len(history), sizes[-1]):
                 engine.extend([Chunk(sequence, history[first : first + sizes[-1]], 0)])
         mixes = [[mix[min(number, len(mix) - 1)] for number in range(num_sequences)] for mix in MIXES]
-        return all(_keeps_bits(engine, sequences, token_ids, sizes, mix) for mix in mixes if sum(mix) <= sizes[-1])
+        mixes = [mix for mix in mixes if sum(mix) <= sizes[-1]]
+        return bool(mixes) and all(_keeps_bits(engine, sequences, token_ids, sizes, mix) for mix in mixes)
     finally:
         for sequence in sequences:
             engine.release(sequence)

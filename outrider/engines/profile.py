@@ -14,15 +14,17 @@ import numpy as np
 
 from outrider.engines.base import Chunk, Engine, EngineSettings
 from outrider.engines.machine import processor, resolve_threads
+from outrider.engines.numerics import class_cost_ms
 from outrider.engines.numerics_probe import PROBE, SIZES, SPAN, find_classes, is_batch_exact
 from outrider.errors import InvalidParameter
 from outrider.manifest import ModelFolder, Profile, load_folder, write_manifest
 from outrider.progress import Progress, silent
 
-__all__ = ["choose_class", "load_or_measure", "machine", "measure", "pass_ms", "profile_key"]
+__all__ = ["choose_class", "load_or_measure", "machine", "measure", "profile_key"]
 
 COST_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 VERIFIED = 8  # rows of a pass that checks drafts, by which classes are judged
+ROOMY = 640  # positions that leave room for every size measured
 FILL = 128  # tokens a pass while the context is filled before measuring
 
 logger = logging.getLogger(__name__)
@@ -39,8 +41,8 @@ def measure(
 ) -> Profile:
     """Cost for 1 … 32 tokens a pass at `context` positions, numerics classes, and whether batches keep bits.
 
-    Needs all of the engine's sequences free; leaves them free. Raises InvalidParameter when the engine's context is too
-    small to measure in.
+    Some sizes are timed, the rest interpolated. Needs all of the engine's sequences free; leaves them free. Raises
+    InvalidParameter when the engine's context is too small to measure in.
     """
     settings = settings or EngineSettings()
     room = engine.max_context - 2 * SPAN - PROBE
@@ -122,8 +124,10 @@ def machine(engine: Engine, settings: EngineSettings) -> str:
 
 
 def profile_key(engine: Engine, settings: EngineSettings) -> str:
-    """The name a profile is stored under: the machine, and how many sequences share a pass."""
-    return f"{machine(engine, settings)}, {engine.max_batch} sequences"
+    """The name a profile is stored under: the machine, how many sequences share a pass, a context too short for all."""
+    is_short = engine.max_context < ROOMY
+    short = f", {engine.max_context} tokens of context" if is_short else ""
+    return f"{machine(engine, settings)}, {engine.max_batch} sequences{short}"
 
 
 def load_or_measure(
@@ -148,26 +152,15 @@ def load_or_measure(
     return profile
 
 
-def pass_ms(profile: Profile, num_tokens: int) -> float:
-    """Cost of a pass; beyond the largest size measured, in proportion to it."""
-    largest = max(profile.cost_ms)
-    if num_tokens <= largest:
-        return profile.cost_ms[num_tokens]
-    return profile.cost_ms[largest] * num_tokens / largest
-
-
 def choose_class(profile: Profile) -> list[int]:
     """The class in which one step and one pass over 8 rows, padded or split to its sizes, cost least together.
 
     Ascending; empty when no size has a class.
     """
-    return min((sorted(sizes) for sizes in profile.classes), key=lambda sizes: _judge(profile, sizes), default=[])
 
+    def cost(sizes: list[int]) -> float:
+        by_rows = class_cost_ms(profile.cost_ms, sizes)
+        return by_rows[1] + by_rows[VERIFIED]
 
-def _judge(profile: Profile, sizes: Sequence[int]) -> float:
-    step = pass_ms(profile, sizes[0])
-    full, rest = divmod(VERIFIED, sizes[-1])
-    check = full * pass_ms(profile, sizes[-1])
-    if rest:
-        check += pass_ms(profile, next(size for size in sizes if size >= rest))
-    return step + check
+    usable = [sorted(sizes) for sizes in profile.classes if min(sizes) in profile.cost_ms]
+    return min(usable, key=cost, default=[])

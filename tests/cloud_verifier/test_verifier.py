@@ -9,7 +9,7 @@ from cloud_verifier.verifier import Verifier
 from outrider.choice import SamplingParams, choose
 from outrider.engines.base import Chunk
 from outrider.engines.numerics import ClassEngine
-from outrider.errors import ContextExceeded, EmptyPrompt, InvalidToken, OutriderError, VocabularyMismatch
+from outrider.errors import ContextExceeded, EmptyPrompt, InvalidToken, ModelMismatch, OutriderError, VocabularyMismatch
 from outrider.wire import Cancel, Draft, Fault, Limit, Open, Opened, Params, Verified, pack_ids, unpack_ids
 from tests.toy import ToyEngine
 
@@ -250,7 +250,7 @@ def test_cancel_frees_everything() -> None:
     ("over", "error"),
     [
         ({"vocabulary": "other"}, VocabularyMismatch),
-        ({"target": "other"}, VocabularyMismatch),
+        ({"target": "other"}, ModelMismatch),
         ({"token_ids": b""}, EmptyPrompt),
         ({"token_ids": pack_ids([1, 16])}, InvalidToken),
         ({"token_ids": pack_ids([2**32 - 1])}, InvalidToken),

@@ -48,6 +48,8 @@ PLAIN = SamplingParams(temperature=1.0)
 SETTINGS = [
     PLAIN,
     SamplingParams(temperature=0.8, seed=11),
+]
+FILTERED = [
     SamplingParams(temperature=1.3, top_k=4, seed=5),
     SamplingParams(temperature=1.0, top_p=0.8, seed=3),
     SamplingParams(temperature=1.0, min_p=0.15, seed=8),
@@ -71,6 +73,12 @@ def pair_p_value(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize("params", SETTINGS, ids=str)
 def test_sampling_follows_the_target_distribution(params: SamplingParams) -> None:
     assert chi_square(draw(params), params) > 0.001
+
+
+@pytest.mark.parametrize("params", FILTERED, ids=str)
+def test_sampling_with_filters_follows_the_filtered_distribution(params: SamplingParams) -> None:
+    samples = np.array([choose(LOGITS, params, position) for position in range(NUM_SAMPLES // 4)])
+    assert chi_square(samples, params) > 0.001
 
 
 def test_different_seeds_are_different_samples_of_the_same_distribution() -> None:

@@ -8,7 +8,7 @@ import pytest
 from outrider.engines import EngineSettings
 from outrider.engines import numerics_probe as probe
 from outrider.engines.numerics_probe import SIZES
-from outrider.engines.profile import choose_class, load_or_measure, measure, pass_ms, profile_key
+from outrider.engines.profile import choose_class, load_or_measure, measure, profile_key
 from outrider.errors import InvalidParameter
 from outrider.manifest import Profile, load_folder
 from tests.outrider.engines.planted import PlantedEngine
@@ -129,12 +129,6 @@ def test_the_class_chosen_costs_least_for_a_step_and_a_check() -> None:
     cost_ms |= {3: 3.0, 1: 3.0, 8: 9.0}
     assert choose_class(planned(cost_ms, [[3], [8]])) == [3]
     assert choose_class(planned(cost_ms, [])) == []
-
-
-def test_a_pass_beyond_the_measured_costs_in_proportion() -> None:
-    profile = planned({size: 10.0 + size for size in range(1, 33)}, [])
-    assert pass_ms(profile, 32) == 42
-    assert pass_ms(profile, 64) == 84
 
 
 def test_measured_once_then_read(tmp_path: Path) -> None:

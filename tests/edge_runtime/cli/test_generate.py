@@ -1,0 +1,264 @@
+"""`outrider generate` and `outrider verifier` as a person meets them: a tiny real model, real processes."""
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.cli import main
+from outrider import catalog
+from outrider.manifest import Source, file_sha256
+from tests.export.models import write_gguf
+
+COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
+LIMIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one tiny model, `tiny`, and the same under another vocabulary, `foreign`."""
+    home = tmp_path_factory.mktemp("store")
+    for name in ("tiny", "foreign"):
+        file = write_gguf(home / name / f"{name}.gguf")
+        catalog.install_gguf(file, home / name, name=name, licence="none", source=Source("random", file_sha256(file)))
+    manifest = home / "foreign" / "manifest.json"
+    manifest.write_text(re.sub(r'("tokenizer_fingerprint": ")\w+', r"\1other", manifest.read_text()))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_HOME", str(home))
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command in this process: the same as in one of its own, and faster."""
+
+    def run(*arguments: str, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["outrider", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return Done(int(stopped.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@contextmanager
+def verifier(*arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    process = subprocess.Popen(
+        [*COMMAND, "verifier", "tiny", "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stderr:
+            if found := re.search(r"http://\S+", line):
+                yield found[0], process
+                break
+        else:
+            raise AssertionError("the verifier did not start")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+TINY = ("--target", "tiny", "--threads", "1", "--max-tokens", "24", "--context", "256")
+
+
+def test_text_goes_out_and_figures_beside_it(run: Run) -> None:
+    done = run("generate", "hello", *TINY)
+    assert done.returncode == 0
+    assert done.stdout.endswith("\n")
+    for word in ("tokens/s", "tokens per pass", "drafts accepted", "bytes a token"):
+        assert word in done.stderr
+
+
+def test_one_object_with_json_and_the_same_text_with_and_without_drafts_and_over_a_socket(run: Run) -> None:
+    answers = []
+    with verifier("--threads", "1", "--context", "256") as (address, _):
+        for more in (
+            ["--drafter", "none"],
+            ["--drafter", "lookup"],
+            ["--drafter", "tiny"],
+            ["--verifier", address, "--drafter", "none"],
+            ["--verifier", address, "--drafter", "tiny"],
+        ):
+            for sampling in ([], ["--temperature", "0.8", "--seed", "3"]):
+                done = run("generate", "hello", *TINY, "--json", *more, *sampling)
+                assert done.returncode == 0, done.stderr
+                assert done.stdout.count("\n") == 1
+                answers.append(json.loads(done.stdout))
+    for sampled in (0, 1):
+        same = [(answer["text"], answer["token_ids"]) for answer in answers[sampled::2]]
+        assert all(answer == same[0] for answer in same)
+    assert answers[0]["token_ids"] != answers[1]["token_ids"]
+    drafted, remote = answers[4], answers[8]
+    assert drafted["counts"]["accepted"] > 0
+    assert drafted["counts"]["bytes_up"] == 0 < remote["counts"]["bytes_up"]
+    assert drafted["times"]["total_ms"] > 0
+
+
+def test_the_prompt_may_come_from_standard_input_and_go_without_the_template(run: Run) -> None:
+    asked = run("generate", "-", *TINY, "--json", "--raw", stdin="hello hello")
+    given = run("generate", "hello hello", *TINY, "--json", "--raw")
+    assert json.loads(asked.stdout)["token_ids"] == json.loads(given.stdout)["token_ids"]
+    chat = run("generate", "hello hello", *TINY, "--json")
+    assert json.loads(chat.stdout)["counts"]["prompt"] > json.loads(given.stdout)["counts"]["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["hello", "--target", "tinny"], "unknown_model"),
+        (["hello", "--target", "qwen2.5-coder-1.5b-onnx"], "not_here"),
+        (["hello", "--target", __file__], "invalid_model"),
+        (["hello", "--target", "tiny", "--drafter", "foreign"], "vocabulary_mismatch"),
+        (["hello", "--target", "tiny", "--drafter", "nobody"], "unknown_model"),
+        (["hello " * 300, *TINY], "context_exceeded"),
+        (["", *TINY], "empty_prompt"),
+        ([" \n", *TINY], "empty_prompt"),
+        (["hello", *TINY, "--temperature", "-1"], "invalid_parameter"),
+        (["hello", *TINY, "--temperature", "nan"], "invalid_parameter"),
+        (["hello", *TINY, "--top-p", "0"], "invalid_parameter"),
+        (["hello", *TINY, "--top-k", "-3"], "invalid_parameter"),
+        (["hello", *TINY, "--min-p", "2"], "invalid_parameter"),
+        (["hello", *TINY, "--seed", "-1"], "invalid_parameter"),
+        (["hello", *TINY, "--max-tokens", "0"], "invalid_parameter"),
+        (["hello", *TINY, "--threads", "-1"], "invalid_parameter"),
+        (["hello", "--target", "tiny", "--context", "-5"], "invalid_parameter"),
+        (["hello", "--target", "tiny", "--verifier", "ftp://x"], "invalid_parameter"),
+    ],
+)
+def test_a_mistake_is_one_line_with_a_code_and_status_2(run: Run, arguments: list[str], code: str) -> None:
+    done = run("generate", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert last.startswith("outrider: ")
+    assert last.endswith(f"[{code}]")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["hello", "--no-such-option"], ["hello", "--max-tokens", "many"]])
+def test_a_wrong_command_line_is_status_2_without_a_traceback(run: Run, arguments: list[str]) -> None:
+    done = run("generate", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_no_verifier_there(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    done = run("generate", "hello", *TINY, "--verifier", f"127.0.0.1:{port}", "--drafter", "none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.rstrip().endswith("[link_lost]")
+    assert "outrider verifier" in done.stderr
+
+
+LONG = ("--target", "tiny", "--threads", "1", "--max-tokens", "100000", "--context", "256", "--drafter", "none")
+
+
+def endless(*more: str) -> "subprocess.Popen[str]":
+    """A generation over a slow line: its verifier is stopped and continued by hand."""
+    return subprocess.Popen(
+        [*COMMAND, "generate", "hello", *LONG, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_verifier_that_dies_mid_way_ends_it_with_a_reason() -> None:
+    with verifier("--threads", "1", "--context", "256") as (address, server):
+        server.send_signal(signal.SIGSTOP)
+        process = endless("--verifier", address)
+        time.sleep(2.0)  # it waits for the verifier by now, or will find it gone
+        server.kill()
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert err.rstrip().endswith("[link_lost]")
+    assert "Traceback" not in err
+
+
+def test_control_c_ends_it_with_a_reason_and_leaves_nothing() -> None:
+    with verifier("--threads", "1", "--context", "256") as (address, server):
+        server.send_signal(signal.SIGSTOP)
+        process = endless("--verifier", address)
+        time.sleep(2.0)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+        server.send_signal(signal.SIGCONT)
+    assert process.returncode == 130
+    assert err.rstrip().endswith("[interrupted]")
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_it_with_a_reason() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "generate", "hello", *TINY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert err.rstrip().endswith("[closed_pipe]")
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_verifier_stops_when_told(number: signal.Signals) -> None:
+    with verifier("--threads", "1", "--context", "256") as (_, server):
+        server.send_signal(number)
+        err = server.stderr.read()
+        assert server.wait(LIMIT_S) == 0
+    assert err.rstrip().endswith("stopped")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tiny", "--host", "0.0.0.0"], "not a loopback address"),
+        (["tiny", "--port", "70000"], "from 0 to 65535"),
+        (["tiny", "--sessions", "0"], "from 1 to 1024"),
+        (["tinny"], "unknown_model"),
+    ],
+)
+def test_the_verifier_refuses_what_cannot_be(run: Run, arguments: list[str], words: str) -> None:
+    done = run("verifier", *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_told(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        done = run("verifier", "tiny", "--port", str(held.getsockname()[1]))
+    assert done.returncode == 2
+    assert "choose another with --port" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["generate", "verifier", "profile"])
+def test_help_has_an_example(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert re.search(rf"Examples?:\s+outrider {command}", done.stdout)
