@@ -93,7 +93,7 @@ class Pair:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=5, help="prompts of each kind")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts of each kind")
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path)

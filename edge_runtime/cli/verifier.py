@@ -3,7 +3,7 @@
 import ipaddress
 import signal
 import socket
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -50,21 +50,22 @@ def verifier(
         folder = catalog.find(model)
         with show_progress() as progress:
             target = open_verifier(folder, settings, progress)
+        server = create_server(target.loop)
+
+        def stop(number: int, frame: object) -> None:
+            server.should_exit = True
+
         try:
-            server = create_server(target.loop)
-            signal.signal(signal.SIGTERM, _interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, stop)
+            listener.listen()  # whoever reads the next line may come at once
             address, bound = listener.getsockname()[:2]
             at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
             console.print(f"{folder.name} verifies at http://{at}  (Ctrl-C stops it)", markup=False)
             server.run(sockets=[listener])
-        except KeyboardInterrupt:
             console.print("stopped")
         finally:
             target.close()
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _listen(host: str, port: int) -> socket.socket:

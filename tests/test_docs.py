@@ -1,0 +1,83 @@
+"""What README and the pages promise is there: commands, options, names, examples, links."""
+
+import doctest
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.cli import main
+from outrider import catalog
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"^outrider (\w+)(.*?)(?:#.*)?$", re.MULTILINE)
+
+
+def commands() -> list[tuple[str, str]]:
+    shell = re.findall(r"```sh\n(.*?)```", "\n".join(page.read_text() for page in PAGES), re.DOTALL)
+    return sorted({(name, rest.strip()) for block in shell for name, rest in COMMAND.findall(block)})
+
+
+@pytest.mark.parametrize(("name", "rest"), commands())
+def test_commands_and_their_options_exist(
+    name: str, rest: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["outrider", name, "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for option in re.findall(r"--[a-z-]+", rest):
+        assert option in shown
+
+
+def test_models_named_in_the_pages_are_known() -> None:
+    known = {*catalog.cards(), *catalog.recipes()}
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"\b(?:qwen2\.5|smollm2|gemma-3)[\w.-]*\w", text))
+    assert named
+    assert named <= known
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_make_targets_named_in_readme_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        for package in ("outrider", "cloud_verifier", "edge_runtime", "export")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if ">>> " in path.read_text()
+    ],
+)
+def test_examples_in_docstrings(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert f"## {version[1]}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.weights
+def test_the_python_example_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {"__name__": "example"})
+    assert len(capsys.readouterr().out) > 20
