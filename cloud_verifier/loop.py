@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from typing import TypeAlias
 
 from cloud_verifier.limits import MAX_UNREAD
 from cloud_verifier.verifier import Verifier
@@ -18,25 +19,28 @@ __all__ = ["Connection", "VerifierLoop"]
 
 logger = logging.getLogger(__name__)
 
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Connection, Up | None] | None]"  # None: end the thread
+
 
 class Connection:
     """One device's stream. `deliver` is called from the verifier's thread and must not block."""
 
-    def __init__(
-        self, inbox: "queue.SimpleQueue[tuple[Connection, Up | None] | None]", deliver: Callable[[Down], None]
-    ):
+    def __init__(self, inbox: Inbox, ended: threading.Event, deliver: Callable[[Down], None]) -> None:
         self._inbox = inbox
+        self._ended = ended
         self._deliver = deliver
         self.session: str | None = None
         self.num_unread = 0
         self.is_closed = False
 
     def send(self, message: Up) -> None:
-        """Pass a message on. Raises ProtocolError when far more come than are read."""
+        """Pass a message on. Raises ProtocolError when far more come than are read, LinkLost after the end."""
         if self.num_unread >= MAX_UNREAD:
             raise ProtocolError("messages come faster than they can be read; send fewer, larger drafts")
         self.num_unread += 1
         self._inbox.put((self, message))
+        if self._ended.is_set():  # asked after putting: a message is read, or it is told here that it was not
+            raise _over()
 
     def close(self) -> None:
         """End the session, if it still runs. Safe to call twice."""
@@ -54,7 +58,8 @@ class VerifierLoop:
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
-        self._inbox: queue.SimpleQueue[tuple[Connection, Up | None] | None] = queue.SimpleQueue()
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._ended = threading.Event()
         self._connections: dict[str, Connection] = {}
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
@@ -62,9 +67,9 @@ class VerifierLoop:
 
     def connect(self, deliver: Callable[[Down], None]) -> Connection:
         """A new connection. Raises LinkLost when the verifier was closed."""
-        if self._is_closing:
+        if self._ended.is_set():
             raise _over()
-        return Connection(self._inbox, deliver)
+        return Connection(self._inbox, self._ended, deliver)
 
     def close(self) -> None:
         """Finish the pass in progress, tell the sessions and end the thread. Safe to call twice."""
@@ -80,7 +85,7 @@ class VerifierLoop:
         except Exception:
             logger.exception("the verifier's thread failed")
         finally:  # whatever ended it, nobody is left waiting
-            self._is_closing = True
+            self._ended.set()
             for name in list(self._connections):
                 self._deliver(name, Fault.of(_over(), may_retry=True))
             while not self._inbox.empty():

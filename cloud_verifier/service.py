@@ -11,13 +11,14 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from cloud_verifier.loop import Connection, VerifierLoop
-from outrider.errors import OutriderError
+from outrider.errors import LinkLost, OutriderError
 from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Fault, Verified, decode_up, encode
 
 __all__ = ["create_app", "create_server"]
 
 UNSUPPORTED = 1002  # WebSocket close code: protocol error
 NORMAL = 1000
+TRY_LATER = 1013
 
 
 def create_app(verifier: VerifierLoop) -> FastAPI:
@@ -33,7 +34,6 @@ def create_app(verifier: VerifierLoop) -> FastAPI:
         if SUBPROTOCOL not in socket.scope["subprotocols"]:
             await socket.close(UNSUPPORTED)
             return
-        await socket.accept(SUBPROTOCOL)
         outbox: asyncio.Queue[Down] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -41,7 +41,12 @@ def create_app(verifier: VerifierLoop) -> FastAPI:
             with contextlib.suppress(RuntimeError):  # the event loop closed before the verifier noticed
                 loop.call_soon_threadsafe(outbox.put_nowait, message)
 
-        connection = verifier.connect(deliver)
+        try:
+            connection = verifier.connect(deliver)
+        except LinkLost:
+            await socket.close(TRY_LATER)
+            return
+        await socket.accept(SUBPROTOCOL)
         reader = asyncio.create_task(_read(socket, connection, outbox))
         try:
             await _write(socket, outbox, reader)

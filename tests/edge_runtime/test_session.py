@@ -19,6 +19,7 @@ from outrider.choice import SamplingParams
 from outrider.errors import (
     BadLogits,
     ContextExceeded,
+    EngineError,
     InvalidParameter,
     LinkLost,
     OutriderError,
@@ -257,6 +258,37 @@ def test_the_verifier_dies_mid_way() -> None:
                 asyncio.run(run())
             assert len(got) >= 10
             assert got == target_alone()[: len(got)]
+
+
+@pytest.mark.parametrize("kind", ["in process", "websocket"])
+def test_a_verifier_that_has_ended_turns_newcomers_away(kind: str) -> None:
+    with toy_loop() as (loop, _), links(kind, loop) as make_link:
+        loop.close()
+        with pytest.raises(LinkLost):
+            collect(make_link(), None, request_of())
+
+
+def test_a_failing_verifier_tells_everyone_and_ends(caplog: pytest.LogCaptureFixture) -> None:
+    with toy_loop() as (loop, verifier):
+        verifier.step = lambda: 1 // 0
+        with pytest.raises(LinkLost):
+            collect(InProcessLink(loop), None, request_of())
+        assert "ZeroDivisionError" in caplog.text
+
+
+class BrokenEngine(ToyEngine):
+    """Fails on every pass."""
+
+    def extend(self, chunks: object) -> list:
+        raise EngineError("broken")
+
+
+def test_a_drafter_that_fails_costs_no_answer() -> None:
+    with toy_loop() as (loop, _):
+        drafter = ModelDrafter(BrokenEngine(max_sequences=1), name="broken")
+        tokens, finished = collect(InProcessLink(loop), drafter, request_of())
+    assert [token.token_id for token in tokens] == target_alone()
+    assert finished.report.num_drafted == 0
 
 
 class LyingLink:
