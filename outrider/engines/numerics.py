@@ -42,6 +42,9 @@ class ClassEngine:
         if not self._sizes:
             raise InvalidModel("the model has no numerics class (it cannot take tokens back); choose another target")
         padding = max(sum(cut(num_rows, self._sizes)) - num_rows for num_rows in range(1, self._sizes[-1] + 1))
+        if batch_exact:  # a pass of several pieces is padded to the next size, however far
+            gaps = [high - low for low, high in zip(self._sizes, self._sizes[1:], strict=False)]
+            padding = max(padding, *(gap - 1 for gap in gaps)) if gaps else padding
         if engine.max_context <= padding:
             raise InvalidParameter(f"a context of {engine.max_context} is too small; give at least {padding + 32}")
         self.name = engine.name
