@@ -31,3 +31,10 @@ class ScriptedDrafter:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+class EagerPace(Pace):
+    """Always wants another draft, so that what is drafted does not hang on the clock."""
+
+    def wants_another(self, source: str, reach: float, num_drafts: int) -> bool:
+        return True

@@ -28,7 +28,7 @@ from outrider.errors import (
 )
 from outrider.wire import Opened, Verified, encode, pack_ids
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
-from tests.drafting import ScriptedDrafter
+from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving
 from tests.toy import ToyEngine
 
@@ -70,7 +70,7 @@ def collect(link: Link, drafter: Drafter | None, request: GenerationRequest) -> 
     async def run() -> tuple[list[Token], Finished]:
         tokens: list[Token] = []
         with ThreadPoolExecutor(1) as executor:
-            async for event in Session(link, drafter, Pace(), executor).generate(request):
+            async for event in Session(link, drafter, EagerPace(), executor).generate(request):
                 if isinstance(event, Finished):
                     return tokens, event
                 tokens.append(event)
