@@ -37,8 +37,9 @@ def accept_tree(
     ([6, 8, 4], [1, 3])
     """
     children: dict[tuple[int, int], int] = {}
+    first: list[int] = []  # the row that a row repeats, or itself: equal siblings are one node
     for row, (draft, parent) in enumerate(zip(drafts, parents, strict=True)):
-        children.setdefault((parent, draft), row)
+        first.append(children.setdefault((first[parent] if parent >= 0 else -1, draft), row))
     verified: list[int] = []
     path: list[int] = []
     row = -1

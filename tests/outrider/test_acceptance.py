@@ -45,6 +45,11 @@ def test_a_tree_earns_the_longest_agreeing_path(data: st.DataObject) -> None:
     assert said not in {path_to(row) for row in range(len(drafts))}  # it could not have gone further
 
 
+def test_equal_siblings_are_one_node() -> None:
+    choices = {-1: 5, 0: 6, 2: 7}
+    assert accept_tree([5, 5, 6], [-1, -1, 1], lambda row: choices[row]) == ([5, 6, 7], [0, 2])
+
+
 def test_a_chain_is_a_tree_with_one_branch() -> None:
     drafts, target = [5, 6, 9, 1], [5, 6, 7, 8, 9]
     chain = accept_chain(drafts, target.__getitem__)
