@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None)  # a slow moment of the machine fails no test
+settings.load_profile("steady")
 
 REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "models" / "store"))
 
