@@ -1,9 +1,10 @@
 """Drafters for tests: they know what the target will say, and say it, or not."""
 
+import itertools
 import random
 from collections.abc import Sequence
 
-from edge_runtime.drafters import Proposal
+from edge_runtime.drafters import Drafter, Proposal
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams
 
@@ -28,6 +29,24 @@ class ScriptedDrafter:
         ids = self._script[len(token_ids) : len(token_ids) + length]
         ids = [i if self._random.random() < self._accuracy else (i + 1) % self._n_vocab for i in ids]
         return Proposal(self.name, ids, [0.5] * len(ids))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class TakingTurns:
+    """One drafter after the other, a proposal each."""
+
+    name = "turns"
+
+    def __init__(self, *drafters: Drafter) -> None:
+        self._drafters = itertools.cycle(drafters)
+
+    def prefill(self, token_ids: Sequence[int]) -> None:
+        """Nothing to get ready."""
+
+    def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
+        return next(self._drafters).propose(token_ids, params, pace, max_drafts)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -2,6 +2,7 @@
 
 For each target the reference is the target alone: no drafts, one token after the other, held to its numerics class.
 Every other run must give the same tokens, and every choice must have been made on the same bits of logits.
+Lookup and wrong drafts take turns with right ones: many passes are tried in few tokens, and refusals after acceptances.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.engines.profile import choose_class, load_or_measure
 from outrider.manifest import ModelFolder
 from outrider.tokens import TextCodec
-from tests.drafting import ScriptedDrafter
+from tests.drafting import EagerPace, ScriptedDrafter, TakingTurns
 from tests.real.prompts import PROMPTS
 from tests.serving import serving
 
@@ -104,7 +105,12 @@ class Bench:
         return self._alone[params]
 
     def generate(
-        self, prompt: list[int], params: SamplingParams, drafter: Drafter | None, link: Link | None = None
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        drafter: Drafter | None,
+        link: Link | None = None,
+        pace: type[Pace] = Pace,
     ) -> list[int]:
         """Exactly NUM_TOKENS tokens: end-of-text tokens do not end it, so that every prompt counts in full."""
         self.recorder.bits.clear()
@@ -112,7 +118,7 @@ class Bench:
 
         async def run() -> list[int]:
             with ThreadPoolExecutor(1) as executor:
-                session = Session(link or InProcessLink(self.loop), drafter, Pace(self.pass_ms), executor)
+                session = Session(link or InProcessLink(self.loop), drafter, pace(self.pass_ms), executor)
                 return [event.token_id async for event in session.generate(request) if isinstance(event, Token)]
 
         tokens = asyncio.run(run())
@@ -123,12 +129,16 @@ class Bench:
         return {position: self.recorder.bits[position] for position in range(len(prompt), len(prompt) + len(tokens))}
 
     def must_equal_alone(
-        self, params: SamplingParams, drafter_for: Callable[[int], Drafter | None], url: str | None = None
+        self,
+        params: SamplingParams,
+        drafter_for: Callable[[int], Drafter | None],
+        url: str | None = None,
+        pace: type[Pace] = EagerPace,
     ) -> None:
         alone = self.alone(params)
         for number, prompt in enumerate(self.prompts):
             link = WebSocketLink(url) if url else None
-            tokens = self.generate(prompt, params, drafter_for(number), link)
+            tokens = self.generate(prompt, params, drafter_for(number), link, pace)
             assert tokens == alone.tokens[number], f"prompt {number}"
             assert self.deciding_bits(prompt, tokens) == alone.bits[number], f"prompt {number}"
 
@@ -163,15 +173,19 @@ def params(request: pytest.FixtureRequest) -> SamplingParams:
 
 
 def test_model_drafts(bench: Bench, params: SamplingParams) -> None:
-    bench.must_equal_alone(params, lambda number: bench.model)
+    bench.must_equal_alone(params, lambda number: bench.model, pace=Pace)
 
 
 def test_lookup_drafts(bench: Bench, params: SamplingParams) -> None:
-    bench.must_equal_alone(params, lambda number: LookupDrafter())
+    right = bench.scripted(params, accuracy=1.0, longest=15)
+    bench.must_equal_alone(params, lambda number: TakingTurns(LookupDrafter(), right(number)))
 
 
-def test_adversarially_wrong_drafts(bench: Bench, params: SamplingParams) -> None:
-    bench.must_equal_alone(params, bench.scripted(params, accuracy=0.0, longest=2))
+def test_adversarially_wrong_drafts_over_the_websocket(bench: Bench, params: SamplingParams) -> None:
+    wrong = bench.scripted(params, accuracy=0.0, longest=15)
+    right = bench.scripted(params, accuracy=1.0, longest=15)
+    with serving(bench.loop) as url:
+        bench.must_equal_alone(params, lambda number: TakingTurns(wrong(number), right(number)), url)
 
 
 def test_random_draft_lengths_over_the_websocket(bench: Bench, params: SamplingParams) -> None:
@@ -180,14 +194,14 @@ def test_random_draft_lengths_over_the_websocket(bench: Bench, params: SamplingP
 
 
 def test_with_the_cache_dropped_and_filled_again(bench: Bench, params: SamplingParams) -> None:
-    """Every fifth pass begins with an empty cache."""
+    """Every tenth pass begins with an empty cache."""
     step = bench.verifier.step
     count = 0
 
     def forgetful() -> list:
         nonlocal count
         count += 1
-        if count % 5 == 0:
+        if count % 10 == 0:
             for name in list(bench.verifier._sessions):
                 bench.verifier.drop_cache(name)
         return step()
@@ -197,7 +211,7 @@ def test_with_the_cache_dropped_and_filled_again(bench: Bench, params: SamplingP
         bench.must_equal_alone(params, bench.scripted(params, accuracy=0.95, longest=15))
     finally:
         bench.verifier.step = step
-    assert count > 5 * len(PROMPTS)
+    assert count > 10 * len(PROMPTS)
 
 
 def test_outside_the_class_the_bits_differ(bench: Bench) -> None:
