@@ -1,49 +1,149 @@
-"""Which sessions are resident in the engine's KV cache. It is only a cache: losing an entry costs a prefill.
+"""Which token lists are resident in the engine's KV cache. It is only a cache: losing an entry costs a prefill.
 
-The least recently used session makes room when all of the engine's sequences are taken. Knows lengths, not tokens.
+An entry outlives its session: the next turn of a conversation opens with a longer list and takes it over; another
+session of the same credential copies the part they share. Tokens themselves are compared, and only within a credential:
+there is no hash to collide, and nobody's time tells what somebody else sent. The least recently used entry makes room.
 """
 
-from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from outrider.engines.base import Engine
 from outrider.errors import EngineFull
 
-__all__ = ["ResidentSessions"]
+__all__ = ["ResidentLists"]
+
+MOST = 0.9  # an entry that ends soon after the shared part is taken over, not copied
 
 
-class ResidentSessions:
-    def __init__(self, engine: Engine) -> None:
+@dataclass(slots=True)
+class _Entry:
+    """`token_ids` is the session's own growing list while it lives; the engine's length says how much is cached."""
+
+    sequence: int
+    credential: str
+    token_ids: Sequence[int]
+    session: str | None
+
+
+class ResidentLists:
+    def __init__(self, engine: Engine, max_tokens: int) -> None:
         self._engine = engine
-        self._sequences: OrderedDict[str, int] = OrderedDict()  # least recently used first
+        self._max_tokens = max_tokens
+        self._entries: dict[int, _Entry] = {}  # by sequence, least recently used first
+        self._by_session: dict[str, _Entry] = {}
         self.num_evictions = 0
+        self.num_reused_tokens = 0
 
-    def acquire(self, session: str, in_use: Collection[str] = ()) -> int:
-        """The session's sequence, empty if it was not resident. Evicts, but none of `in_use`."""
-        if session in self._sequences:
-            self._sequences.move_to_end(session)
-            return self._sequences[session]
-        if len(self._sequences) >= self._engine.max_sequences:
-            victim = next((name for name in self._sequences if name not in in_use), None)
-            if victim is None:
-                raise EngineFull("more sessions in one pass than the engine has sequences; lower the batch")
-            self.drop(victim)
-            self.num_evictions += 1
-        self._sequences[session] = self._engine.allocate()
-        return self._sequences[session]
+    @property
+    def num_tokens(self) -> int:
+        return sum(self._engine.length(sequence) for sequence in self._entries)
+
+    def num_shared(self, credential: str, token_ids: Sequence[int]) -> int:
+        """Tokens at the start of a list that are resident for this credential."""
+        return self._longest(credential, token_ids)[1]
+
+    def acquire(self, session: str, credential: str, token_ids: Sequence[int], in_use: Collection[str] = ()) -> int:
+        """The session's sequence, holding as much of its list as was resident. Evicts, but none of `in_use`.
+
+        Raises EngineFull when all sequences are in use.
+        """
+        entry = self._by_session.get(session)
+        if entry is None:
+            entry = self._open(session, credential, token_ids, in_use)
+            self._by_session[session] = self._entries[entry.sequence] = entry
+        self._entries[entry.sequence] = self._entries.pop(entry.sequence)  # now the latest used
+        self._make_room(in_use)
+        return entry.sequence
+
+    def _open(self, session: str, credential: str, token_ids: Sequence[int], in_use: Collection[str]) -> _Entry:
+        best, shared = self._longest(credential, token_ids)
+        if best is not None and best.session is None:
+            is_full = len(self._entries) >= self._engine.max_sequences
+            if is_full or shared >= MOST * self._engine.length(best.sequence):
+                self._engine.truncate(best.sequence, shared)
+                self.num_reused_tokens += shared
+                best.session, best.token_ids = session, token_ids
+                return best
+        if len(self._entries) >= self._engine.max_sequences:
+            self._evict(in_use, keep=best)
+        sequence = self._engine.allocate()
+        if best is not None and best.sequence in self._entries:
+            self._engine.copy(best.sequence, sequence, shared)
+            self.num_reused_tokens += shared
+        return _Entry(sequence, credential, token_ids, session)
+
+    def _longest(self, credential: str, token_ids: Sequence[int]) -> tuple[_Entry | None, int]:
+        """The entry of this credential that shares the longest start with a list, short of its last token."""
+        best: _Entry | None = None
+        longest = 0
+        for entry in self._entries.values():
+            if entry.credential == credential:
+                end = min(self._engine.length(entry.sequence), len(token_ids) - 1)
+                shared = _shared(entry.token_ids, token_ids, end)
+                if shared > longest:
+                    best, longest = entry, shared
+        return best, longest
+
+    def leave(self, session: str) -> None:
+        """The session ended; what it had cached stays until the room is needed. Safe for one that is not resident."""
+        entry = self._by_session.pop(session, None)
+        if entry is None:
+            return
+        entry.session = None
+        entry.token_ids = list(entry.token_ids[: self._engine.length(entry.sequence)])
+        if not entry.token_ids:
+            self._remove(entry)
 
     def drop(self, session: str) -> None:
-        """Forget a session's cache. Dropping one that is not resident is safe."""
-        sequence = self._sequences.pop(session, None)
-        if sequence is not None:
-            self._engine.release(sequence)
+        """Forget what a session has cached. Safe for one that is not resident."""
+        if (entry := self._by_session.get(session)) is not None:
+            self._remove(entry)
+
+    def clear(self) -> None:
+        """Forget everything, as after an engine's failure."""
+        for entry in list(self._entries.values()):
+            self._remove(entry)
+
+    def _make_room(self, in_use: Collection[str]) -> None:
+        while self.num_tokens > self._max_tokens and self._may_go(in_use):
+            self._evict(in_use)
+
+    def _may_go(self, in_use: Collection[str]) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.session is None or entry.session not in in_use]
+
+    def _evict(self, in_use: Collection[str], keep: _Entry | None = None) -> None:
+        """The least recently used goes: one whose session ended first, and `keep` only if nothing else can."""
+        may_go = self._may_go(in_use)
+        if not may_go:
+            raise EngineFull("more sessions in one pass than the engine has sequences; lower the batch")
+        self._remove(min(may_go, key=lambda entry: (entry is keep, entry.session is not None)))
+        self.num_evictions += 1
+
+    def _remove(self, entry: _Entry) -> None:
+        del self._entries[entry.sequence]
+        if entry.session is not None:
+            del self._by_session[entry.session]
+        self._engine.release(entry.sequence)
 
     def check_integrity(self, lengths: dict[str, int]) -> None:
         """`lengths`: tokens of each live session. Raises AssertionError for leaks and for more cached than exists."""
-        if len(set(self._sequences.values())) != len(self._sequences):
-            raise AssertionError("two sessions share a sequence")
-        for session, sequence in self._sequences.items():
+        for sequence, entry in self._entries.items():
+            if entry.sequence != sequence:
+                raise AssertionError("an entry stands under another sequence")
+            if self._engine.length(sequence) > len(entry.token_ids):
+                raise AssertionError("the cache holds more tokens than the list has")
+            if entry.session is not None and self._by_session.get(entry.session) is not entry:
+                raise AssertionError("a session and its entry do not know each other")
+        for session, entry in self._by_session.items():
             if session not in lengths:
-                raise AssertionError("a closed session is still resident")
-            if self._engine.length(sequence) > lengths[session]:
-                raise AssertionError("the cache holds more tokens than the session has")
+                raise AssertionError("a closed session still holds an entry")
+            if entry.sequence not in self._entries:
+                raise AssertionError("a session's entry is gone")
+
+
+def _shared(mine: Sequence[int], other: Sequence[int], end: int) -> int:
+    """How many of the first `end` items are equal."""
+    if list(mine[:end]) == list(other[:end]):
+        return end
+    return next(index for index in range(end) if mine[index] != other[index])

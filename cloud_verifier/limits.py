@@ -1,8 +1,28 @@
-"""Bounds that a verifier enforces on every session. Numbers only."""
+"""Bounds that a verifier enforces. Numbers only; each says what it protects."""
 
-__all__ = ["FILL_TOKENS", "MAX_DRAFTS_PER_PASS", "MAX_PENDING", "MAX_UNREAD"]
+from dataclasses import dataclass
+
+from outrider.errors import InvalidParameter
+
+__all__ = ["MAX_DRAFTS_PER_PASS", "MAX_PENDING", "MAX_UNREAD", "Limits"]
 
 MAX_PENDING = 256  # drafts that may wait in one session
 MAX_DRAFTS_PER_PASS = 31  # of them one pass checks, with the last verified token 32 rows
-FILL_TOKENS = 128  # prompt tokens one pass fills in, so that others need not wait for a long prompt
 MAX_UNREAD = 1024  # messages of one connection that may wait between two passes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator may set. Raises InvalidParameter for a number below 1."""
+
+    max_sessions: int = 256  # open at once
+    max_sessions_each: int = 64  # open at once, of one credential
+    pass_tokens: int = 512  # rows of one engine pass, over all its sessions
+    fill_tokens: int = 128  # prompt tokens a session fills in at a time, so that others need not wait for a long prompt
+    resident_tokens: int = 2**24  # held in the KV cache, over all sequences
+    idle_s: float = 600.0  # a session that waits for drafts and hears nothing for so long ends
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) >= 1:
+                raise InvalidParameter(f"{name} is {getattr(self, name)}; give a number from 1 on")

@@ -12,21 +12,25 @@ from typing import TypeAlias
 
 from cloud_verifier.limits import MAX_UNREAD
 from cloud_verifier.verifier import Verifier
-from outrider.errors import LinkLost, OutriderError, ProtocolError
+from outrider.errors import LinkLost, Moved, OutriderError, ProtocolError, Unauthorized
 from outrider.wire import Down, Fault, Open, Up
 
 __all__ = ["Connection", "VerifierLoop"]
 
 logger = logging.getLogger(__name__)
 
-Inbox: TypeAlias = "queue.SimpleQueue[tuple[Connection, Up | None] | None]"  # None: end the thread
+# None: end the thread. A name: the credential to end.
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Connection, Up | None] | str | None]"
 
 
 class Connection:
     """One device's stream. `deliver` is called from the verifier's thread and must not block."""
 
-    def __init__(self, inbox: Inbox, ended: threading.Event, deliver: Callable[[Down], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, ended: threading.Event, deliver: Callable[[Down], None], credential: str = ""
+    ) -> None:
         self._inbox = inbox
+        self.credential = credential
         self._ended = ended
         self._deliver = deliver
         self.session: str | None = None
@@ -62,14 +66,45 @@ class VerifierLoop:
         self._ended = threading.Event()
         self._connections: dict[str, Connection] = {}
         self._is_closing = False
+        self._is_draining = False
         self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
         self._thread.start()
 
-    def connect(self, deliver: Callable[[Down], None]) -> Connection:
-        """A new connection. Raises LinkLost when the verifier was closed."""
+    def connect(self, deliver: Callable[[Down], None], credential: str = "") -> Connection:
+        """A new connection for whoever `credential` names. Raises LinkLost when the verifier was closed, Moved when
+        it is about to be."""
         if self._ended.is_set():
             raise _over()
-        return Connection(self._inbox, self._ended, deliver)
+        if self._is_draining:
+            raise _moved()
+        return Connection(self._inbox, self._ended, deliver, credential)
+
+    @property
+    def verifier(self) -> Verifier:
+        """For what does not change, and for numbers that may be a pass old: its thread is at work on it."""
+        return self._verifier
+
+    @property
+    def num_waiting(self) -> int:
+        """Messages that no pass has read yet."""
+        return self._inbox.qsize()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new sessions are taken."""
+        return not (self._ended.is_set() or self._is_draining)
+
+    def start_draining(self) -> None:
+        """Take no new sessions; those that are open go on."""
+        self._is_draining = True
+
+    def revoke(self, credential: str) -> None:
+        """End the sessions of a credential that is no longer valid."""
+        self._inbox.put(credential)
+
+    @property
+    def num_connections(self) -> int:
+        return len(self._connections)
 
     def close(self) -> None:
         """Finish the pass in progress, tell the sessions and end the thread. Safe to call twice."""
@@ -87,10 +122,10 @@ class VerifierLoop:
         finally:  # whatever ended it, nobody is left waiting
             self._ended.set()
             for name in list(self._connections):
-                self._deliver(name, Fault.of(_over(), may_retry=True))
+                self._deliver(name, Fault.of(_over()))
             while not self._inbox.empty():
-                if (item := self._inbox.get()) is not None:
-                    item[0].deliver(Fault.of(_over(), may_retry=True))
+                if isinstance(item := self._inbox.get(), tuple):
+                    item[0].deliver(Fault.of(_over()))
 
     def _deliver(self, name: str, message: Down) -> None:
         connection = self._connections.get(name)
@@ -107,11 +142,19 @@ class VerifierLoop:
             while True:
                 if item is None:
                     self._is_closing = True
+                elif isinstance(item, str):
+                    self._end_all(item)
                 else:
                     self._handle(*item)
                 item = self._inbox.get_nowait()
         except queue.Empty:
             return
+
+    def _end_all(self, credential: str) -> None:
+        for name, connection in list(self._connections.items()):
+            if connection.credential == credential:
+                self._verifier.close(name)
+                self._deliver(name, Fault.of(Unauthorized("the token was revoked; ask the operator for a new one")))
 
     def _handle(self, connection: Connection, message: Up | None) -> None:
         if message is None:
@@ -124,7 +167,7 @@ class VerifierLoop:
             if connection.session is None:
                 if not isinstance(message, Open):
                     raise ProtocolError("the first message must be Open; begin again")
-                opened = self._verifier.open(message)
+                opened = self._verifier.open(message, connection.credential)
                 connection.session = opened.session
                 self._connections[opened.session] = connection
                 connection.deliver(opened)
@@ -137,6 +180,10 @@ class VerifierLoop:
                 self._verifier.close(connection.session)
                 self._connections.pop(connection.session, None)
             connection.deliver(Fault.of(error))
+
+
+def _moved() -> Moved:
+    return Moved("the verifier is shutting down; open the session again, here later or elsewhere")
 
 
 def _over() -> LinkLost:

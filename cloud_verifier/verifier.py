@@ -1,177 +1,252 @@
 """Many sessions over one engine, moved forward in batched passes. No threads, no link, no HTTP.
 
-`step` takes, for every session that is ready, the tokens its cache lacks and its pending drafts; one engine pass; the
-choices; what was earned becomes verified. A session's cache may be dropped at any time: the next pass fills it again.
+`step` takes, for the sessions that are ready, fairly over credentials, the tokens their caches lack and their pending
+drafts; one engine pass; the choices; what was earned becomes verified. A session's cache may be lost at any time: the
+next pass fills it again. A pass that fails is tried again one session at a time, so that one cannot take others along.
 """
 
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
-from cloud_verifier.cache import ResidentSessions
-from cloud_verifier.limits import FILL_TOKENS, MAX_DRAFTS_PER_PASS
+from cloud_verifier.admission import check_ids, check_open
+from cloud_verifier.cache import ResidentLists
+from cloud_verifier.fairness import FairShare
+from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
+from cloud_verifier.live import Live, LoadMeter
+from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
 from cloud_verifier.session import VerifierSession
-from outrider.engines.base import Chunk, Engine
+from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
+from outrider.engines.base import Engine, Logits
 from outrider.errors import (
     BadLogits,
-    ContextExceeded,
-    EmptyPrompt,
     EngineError,
-    InvalidToken,
-    ModelMismatch,
+    Moved,
     OutriderError,
-    VocabularyMismatch,
+    Overloaded,
+    TooMany,
 )
-from outrider.wire import Cancel, Down, Draft, Fault, Limit, Open, Opened, unpack_ids
+from outrider.wire import Cancel, Down, Draft, Fault, Limit, Load, Open, Opened, unpack_ids
+from outrider.worth import PassCost
 
 __all__ = ["Verifier"]
 
-
-@dataclass(slots=True)
-class _Turn:
-    """What one session brings to one pass."""
-
-    name: str
-    session: VerifierSession
-    chunk: Chunk
-    drafts: list[int] | None  # None while its prompt is still being filled in
+Said = list[tuple[str, Down]]
 
 
 class Verifier:
-    """`target` and `vocabulary` are the fingerprints of the engine's weights and tokenizer."""
+    """`target` and `vocabulary` are the fingerprints of the engine's weights and tokenizer.
+
+    `pass_ms`: the engine's milliseconds for a pass over k rows, for k from 1 on without gaps, where they are known.
+    `on_pass` hears of every pass, from the thread that calls `step`.
+    """
 
     def __init__(
-        self, engine: Engine, *, target: str, vocabulary: str, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        *,
+        target: str,
+        vocabulary: str,
+        limits: Limits | None = None,
+        pass_ms: Mapping[int, float] | None = None,
+        on_pass: Callable[[PassReport], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._target = target
-        self._vocabulary = vocabulary
+        self.target = target
+        self.vocabulary = vocabulary
+        self.limits = limits or Limits()
+        self._pass_ms: Callable[[int], float] = PassCost(pass_ms) if pass_ms else UNKNOWN_COST
+        self.on_pass = on_pass
         self._clock = clock
-        self._resident = ResidentSessions(engine)
-        self._sessions: dict[str, VerifierSession] = {}
-        self._served_s: dict[str, float] = {}  # when each session last had a pass; longest ago goes first
+        self.cache = ResidentLists(engine, self.limits.resident_tokens)
+        self._fair = FairShare()
+        self._guards: dict[str, DraftGuard] = {}
+        self._sessions: dict[str, Live] = {}
+        self.load = LoadMeter(self._pass_ms(1))
         self.num_passes = 0
 
-    def open(self, message: Open) -> Opened:
-        """Begin a session, or go on with a list from anywhere. Raises a UsageError and keeps nothing."""
-        if message.vocabulary not in ("", self._vocabulary):
-            raise VocabularyMismatch(
-                "the drafter's vocabulary is not the target's; choose a drafter of the same family, or --drafter lookup"
-            )
-        if message.target not in ("", self._target):
-            raise ModelMismatch(
-                f"the verifier runs target {self._target[:12]}, not {message.target[:12]}; name one of the two anew"
-            )
-        token_ids = unpack_ids(message.token_ids)
-        if not token_ids:
-            raise EmptyPrompt("the prompt is empty; give at least one token")
-        for token_id in (*token_ids, *unpack_ids(message.stop_ids)):
-            if token_id >= self._engine.n_vocab:
-                raise InvalidToken(f"token id {token_id} is outside the model's vocabulary of {self._engine.n_vocab}")
-        if len(token_ids) >= self._engine.max_context:
-            raise ContextExceeded(
-                f"the prompt has {len(token_ids)} tokens and the context holds {self._engine.max_context}; shorten it"
-            )
+    @property
+    def n_vocab(self) -> int:
+        return self._engine.n_vocab
+
+    @property
+    def max_context(self) -> int:
+        return self._engine.max_context
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def guards(self) -> Mapping[str, DraftGuard]:
+        """By credential: what its drafts cost and brought."""
+        return self._guards
+
+    def open(self, message: Open, credential: str = "") -> Opened:
+        """Begin a session, or go on with a list from anywhere. Raises a UsageError or Refused, and keeps nothing."""
+        token_ids = check_open(message, self.target, self.vocabulary, self._engine)
+        self._admit(credential)
         limit = min(message.limit, self._engine.max_context)
-        if limit <= len(token_ids):
-            raise ContextExceeded(
-                f"the list has {len(token_ids)} tokens and was to end at {limit}; ask for more tokens"
-            )
         name = secrets.token_urlsafe(32)
-        self._sessions[name] = VerifierSession(message, limit)
-        self._served_s[name] = self._clock()
-        return Opened(name, self._target, self._vocabulary, self._engine.n_vocab, self._engine.max_context, limit, 0)
+        guard = self._guards.setdefault(credential, DraftGuard(self._pass_ms))
+        session = VerifierSession(message, limit)
+        now_s = self._clock()
+        told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
+        self._sessions[name] = Live(session, credential, SessionPace(guard, self._pass_ms), now_s, now_s, told)
+        num_reused = self.cache.num_shared(credential, token_ids)
+        return Opened(
+            name, self.target, self.vocabulary, self._engine.n_vocab, self._engine.max_context, limit, num_reused
+        )
+
+    def _admit(self, credential: str) -> None:
+        if len(self._sessions) >= self.limits.max_sessions:
+            raise Overloaded(f"all {self.limits.max_sessions} sessions of this verifier are taken; try again soon")
+        held = sum(1 for live in self._sessions.values() if live.credential == credential)
+        if held >= self.limits.max_sessions_each:
+            raise TooMany(f"this credential has {held} sessions open, as many as it may; finish one first")
 
     def receive(self, name: str, message: Draft | Limit | Cancel) -> None:
         """A message for a live session; one that is over is none of ours. Raises InvalidToken, ProtocolError."""
-        session = self._sessions.get(name)
-        if session is None:
+        live = self._sessions.get(name)
+        if live is None:
             return
+        live.heard_s = self._clock()
+        session = live.session
         if isinstance(message, Cancel):
             self.close(name)
         elif isinstance(message, Limit):
             session.limit = max(session.frontier + 1, min(message.limit, self._engine.max_context))
         else:
-            for token_id in unpack_ids(message.token_ids):
-                if token_id >= self._engine.n_vocab:
-                    raise InvalidToken(
-                        f"token id {token_id} is outside the model's vocabulary of {self._engine.n_vocab}"
-                    )
+            check_ids(unpack_ids(message.token_ids), self._engine.n_vocab)
             session.receive(message)
 
     def close(self, name: str) -> None:
-        """Forget a session. Closing one that is over is safe."""
-        self._sessions.pop(name, None)
-        self._served_s.pop(name, None)
-        self._resident.drop(name)
+        """End a session; its cache stays while there is room. Closing one that is over is safe."""
+        live = self._sessions.pop(name, None)
+        self.cache.leave(name)
+        if live is not None and all(other.credential != live.credential for other in self._sessions.values()):
+            self._fair.forget(live.credential)
+
+    def credential_of(self, name: str) -> str | None:
+        live = self._sessions.get(name)
+        return None if live is None else live.credential
 
     def drop_cache(self, name: str) -> None:
         """Lose a session's KV cache, as pressure would; its next pass fills it again."""
-        self._resident.drop(name)
+        self.cache.drop(name)
 
     def wait_s(self) -> float | None:
-        """Seconds until a session becomes ready by itself: 0 now, None never."""
-        waits = [
-            0.0 if session.is_ready(0) else session.patience_ms / 1000 - (self._clock() - self._served_s[name])
-            for name, session in self._sessions.items()
-            if session.is_ready(0) or session.patience_ms > 0
-        ]
+        """Seconds until something is to be done without any message: 0 now, None never."""
+        now_s = self._clock()
+        waits = []
+        for live in self._sessions.values():
+            waited_ms = live.waited_ms(now_s)
+            if live.session.is_ready(waited_ms, self.load.patience_ms):
+                return 0.0
+            patience_ms = live.session.patience_in_force_ms(self.load.patience_ms)
+            waits.append(min((patience_ms - waited_ms) / 1000, live.heard_s + self.limits.idle_s - now_s))
         return max(0.0, min(waits)) if waits else None
 
-    def step(self) -> list[tuple[str, Down]]:
-        """One engine pass for the sessions that are ready; what to tell whom. Nothing ready: an empty list."""
-        turns = self._turns()
+    def step(self) -> Said:
+        """One engine pass for sessions that are ready; what to tell whom. Nothing ready: perhaps an empty list."""
+        said: Said = []
+        turns = self._turns(said)
         if not turns:
-            return []
+            return said
         self.num_passes += 1
+        began_s = time.perf_counter()
         try:
             rows = self._engine.extend([turn.chunk for turn in turns])
         except OutriderError as error:
-            for turn in turns:
-                self.close(turn.name)
-            return [(turn.name, Fault.of(error, may_retry=isinstance(error, EngineError))) for turn in turns]
-        said: list[tuple[str, Down]] = []
-        now = self._clock()
+            self._failed(turns, error, said)
+            return said
+        num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
+        report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
         for turn, logits in zip(turns, rows, strict=True):
-            self._served_s[turn.name] = now
-            if turn.drafts is None:
-                turn.session.wants_step = True  # more of the prompt is to come; no patience is due between
-                continue
-            try:
-                verified = turn.session.advance(turn.drafts, logits)
-            except BadLogits as error:
-                said.append((turn.name, Fault.of(error)))
-                self.close(turn.name)
-                continue
-            said.append((turn.name, verified))
-            if turn.session.finish:
-                self.close(turn.name)
-            else:  # the last verified token has no cache yet, and refused drafts must have none
-                self._engine.truncate(turn.chunk.sequence, turn.session.frontier - 1)
+            self._advance(turn, logits, report, said)
+        if self.on_pass is not None:
+            self.on_pass(report)
         return said
 
-    def _turns(self) -> list[_Turn]:
-        now = self._clock()
-        ready = [
-            name
-            for name in sorted(self._served_s, key=self._served_s.__getitem__)
-            if self._sessions[name].is_ready((now - self._served_s[name]) * 1000)
-        ][: min(self._engine.max_batch, self._engine.max_sequences)]
-        return [self._turn(name, self._resident.acquire(name, in_use=ready)) for name in ready]
+    def _advance(self, turn: Turn, logits: Logits, report: PassReport, said: Said) -> None:
+        """Move one session's frontier by what the pass brought it."""
+        live, now_s = turn.live, self._clock()
+        elapsed_ms = live.waited_ms(now_s)
+        live.served_s = now_s
+        live.is_suspect = False
+        self._fair.charge(live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
+        if turn.drafts is None:
+            report.num_filled += turn.num_missing
+            live.session.wants_step = True  # more of the prompt is to come; no patience is due between
+            return
+        report.num_filled += turn.num_missing - 1
+        start = live.session.frontier
+        try:
+            verified, path = live.session.advance(turn.drafts, logits)
+        except BadLogits as error:
+            said.append((turn.name, Fault.of(error)))
+            self.cache.drop(turn.name)
+            self.close(turn.name)
+            return
+        said.append((turn.name, verified))
+        num_tokens = live.session.frontier - start
+        live.pace.observe(turn.drafts.confidences, len(path), num_tokens, elapsed_ms)
+        report.drafted.append(len(turn.drafts))
+        report.accepted.append(len(path))
+        report.emitted.append(num_tokens)
+        if not settle(turn, path, self._engine):
+            self.cache.drop(turn.name)
+        if live.session.finish:
+            self.close(turn.name)
 
-    def _turn(self, name: str, sequence: int) -> _Turn:
-        session = self._sessions[name]
-        missing = session.token_ids[self._engine.length(sequence) :]
-        if len(missing) > FILL_TOKENS:
-            return _Turn(name, session, Chunk(sequence, missing[:FILL_TOKENS], num_logits=0), None)
-        drafts = session.drafts_for_pass(MAX_DRAFTS_PER_PASS)
-        return _Turn(name, session, Chunk(sequence, [*missing, *drafts], num_logits=1 + len(drafts)), drafts)
+    def _failed(self, turns: list[Turn], error: OutriderError, said: Said) -> None:
+        """Lengths are undefined now. Several sessions: each tries again alone. One alone: it is to blame."""
+        for turn in turns:
+            self.cache.drop(turn.name)
+            turn.live.is_suspect = True
+        if len(turns) == 1:
+            self.close(turns[0].name)
+            said.append((turns[0].name, Fault.of(error)))
+
+    def _turns(self, said: Said) -> list[Turn]:
+        """Who has the next pass, and what each brings. A row each is certain; drafts and prompts share the rest."""
+        chosen = self._choose(said)
+        turns: list[Turn] = []
+        room = self.limits.pass_tokens - len(chosen)
+        for name in chosen:
+            live = self._sessions[name]
+            try:
+                sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use=chosen)
+            except EngineError as error:
+                self.close(name)
+                said.append((name, Fault.of(error)))
+                continue
+            turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self.limits.fill_tokens))
+            room -= len(turns[-1].chunk.token_ids) - 1
+        return turns
+
+    def _choose(self, said: Said) -> list[str]:
+        now_s = self._clock()
+        slots = min(self._engine.max_batch, self._engine.max_sequences, self.limits.pass_tokens)
+        ready: list[tuple[float, str, str]] = []
+        for name, live in list(self._sessions.items()):
+            if live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms):
+                ready.append((live.served_s, name, live.credential))
+            elif now_s - live.heard_s >= self.limits.idle_s:
+                self.close(name)
+                said.append((name, Fault.of(Moved("the session was idle for too long; open it again to go on"))))
+        self.load.observe(len(ready), slots)
+        for name, live in self._sessions.items():
+            if (news := self.load.news_for(live)) is not None:
+                said.append((name, news))
+        suspect = next((name for _, name, _ in ready if self._sessions[name].is_suspect), None)
+        return [suspect] if suspect else self._fair.order(ready, slots)
 
     def check_integrity(self) -> None:
         """Raises AssertionError when sessions, cache and engine contradict each other."""
-        self._resident.check_integrity({name: session.frontier for name, session in self._sessions.items()})
-        if self._served_s.keys() != self._sessions.keys():
-            raise AssertionError("a session without a place in the order, or the other way round")
-        for session in self._sessions.values():
-            session.check_integrity(self._engine)
+        self.cache.check_integrity({name: live.session.frontier for name, live in self._sessions.items()})
+        for live in self._sessions.values():
+            live.session.check_integrity(self._engine)
+        if any(live.credential not in self._guards for live in self._sessions.values()):
+            raise AssertionError("a session without a guard")

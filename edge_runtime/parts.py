@@ -5,6 +5,7 @@ The one place that knows which engine goes where. Knows no text and no screen.
 
 from dataclasses import dataclass
 
+from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
@@ -35,7 +36,9 @@ class LocalVerifier:
         self.engine.close()
 
 
-def open_verifier(folder: ModelFolder, settings: EngineSettings, progress: Progress = silent) -> LocalVerifier:
+def open_verifier(
+    folder: ModelFolder, settings: EngineSettings, progress: Progress = silent, limits: Limits | None = None
+) -> LocalVerifier:
     """Load the target, held to its numerics class; measures its profile the first time on a machine."""
     progress(f"loading {folder.name}", 0, 1)
     engine = open_engine(folder, settings)
@@ -48,8 +51,15 @@ def open_verifier(folder: ModelFolder, settings: EngineSettings, progress: Progr
         engine.close()
         raise
     manifest = folder.manifest
-    verifier = Verifier(exact, target=manifest.fingerprint, vocabulary=manifest.tokenizer_fingerprint)
-    return LocalVerifier(VerifierLoop(verifier), exact, class_cost_ms(profile.cost_ms, sizes))
+    pass_ms = class_cost_ms(profile.cost_ms, sizes)
+    verifier = Verifier(
+        exact,
+        target=manifest.fingerprint,
+        vocabulary=manifest.tokenizer_fingerprint,
+        limits=limits,
+        pass_ms=pass_ms,
+    )
+    return LocalVerifier(VerifierLoop(verifier), exact, pass_ms)
 
 
 def tokenizer_source(drafter: str) -> str:

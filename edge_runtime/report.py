@@ -15,6 +15,7 @@ class Report:
     num_passes: int = 0  # of the verifier, for this generation
     num_drafted: int = 0  # drafts that a pass looked at
     num_accepted: int = 0
+    num_reopened: int = 0  # times the list was opened again after a loss
     bytes_up: int = 0
     bytes_down: int = 0
     first_token_ms: float = 0.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from outrider.errors import BadLogits, InvalidParameter
 
-__all__ = ["SamplingParams", "choose", "gumbel_noise", "surviving_columns"]
+__all__ = ["SamplingParams", "choose", "gumbel_noise", "surviving_columns", "top_logprobs"]
 
 MAX_SEED = 2**63 - 1
 # Noise from 32 bits lies in (-3.2, 22.9): a token further than this below the best can never win.
@@ -75,6 +75,18 @@ def choose(
     scores /= params.temperature
     scores += gumbel_noise(params.seed, position, ids)
     return int(ids[scores.argmax()])
+
+
+def top_logprobs(logits: NDArray[np.float32], token_id: int, count: int) -> tuple[float, list[int], list[float]]:
+    """Natural log-probabilities of the model's own distribution (temperature 1, no filters), from logits (n_vocab,).
+
+    That of `token_id`, then the `count` likeliest ids, best first, and theirs.
+    """
+    shifted = logits.astype(np.float64) - float(logits.max())
+    total = math.log(float(np.exp(shifted).sum()))
+    best = np.argpartition(shifted, -count)[-count:] if 0 < count < len(shifted) else np.arange(len(shifted))[:count]
+    best = best[np.lexsort((best, -shifted[best]))]
+    return float(shifted[token_id]) - total, best.tolist(), (shifted[best] - total).tolist()
 
 
 def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> NDArray[np.float64]:

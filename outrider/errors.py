@@ -19,9 +19,17 @@
     ├── EngineError           a model backend failed; the session is lost, the process lives
     │   ├── BadLogits             NaN or infinite logits
     │   └── EngineFull            no sequence free
-    └── LinkError             the way to the verifier
-        ├── LinkLost              no connection, or it broke
-        └── ProtocolError         the other side said something it may not say
+    ├── LinkError             the way to the verifier
+    │   ├── LinkLost              no connection, or it broke
+    │   │   └── NotAVerifier          something else answers there: a login page, another service
+    │   └── ProtocolError         the other side said something it may not say
+    └── Refused               the verifier will not, by its rules; nothing was lost
+        ├── Unauthorized          no token, or one that is not valid (any more)
+        ├── Forbidden             this request may not be made here
+        ├── TooLarge              a body or message over the limit
+        ├── TooMany               this credential's rate or number of sessions is used up for now
+        ├── Overloaded            the verifier's own capacity is used up for now
+        └── Moved                 the verifier is shutting down; go on at another, or here later
 
 Each class has a stable `code`; each message is one sentence that says what happened and one that says what to do.
 Messages hold no prompts. Knows nothing about how an error is shown.
@@ -35,6 +43,7 @@ __all__ = [
     "EngineError",
     "EngineFull",
     "FetchError",
+    "Forbidden",
     "InvalidModel",
     "InvalidParameter",
     "InvalidToken",
@@ -42,10 +51,17 @@ __all__ = [
     "LinkLost",
     "MissingExtra",
     "ModelMismatch",
+    "Moved",
     "NoNetwork",
+    "NotAVerifier",
     "NotHere",
     "OutriderError",
+    "Overloaded",
     "ProtocolError",
+    "Refused",
+    "TooLarge",
+    "TooMany",
+    "Unauthorized",
     "UnknownModel",
     "UsageError",
     "VocabularyMismatch",
@@ -55,15 +71,22 @@ __all__ = [
 
 
 class OutriderError(Exception):
-    """Root of the tree. `code` is stable and meant for programs, the message for people."""
+    """Root of the tree. `code` is stable and meant for programs, the message for people.
+
+    `may_retry`: the same may succeed later, `retry_after_ms` at the earliest. `http_status` is what REST doors answer.
+    """
 
     code = "error"
     exit_status = 1
+    may_retry = False
+    retry_after_ms = 0
+    http_status = 500
 
 
 class UsageError(OutriderError):
     code = "usage"
     exit_status = 2
+    http_status = 400
 
 
 class UnknownModel(UsageError):
@@ -80,10 +103,12 @@ class InvalidModel(UsageError):
 
 class VocabularyMismatch(UsageError):
     code = "vocabulary_mismatch"
+    http_status = 409
 
 
 class ModelMismatch(UsageError):
     code = "model_mismatch"
+    http_status = 409
 
 
 class EmptyPrompt(UsageError):
@@ -124,10 +149,14 @@ class DiskFull(FetchError):
 
 class EngineError(OutriderError):
     code = "engine_failed"
+    may_retry = True
+    http_status = 503
 
 
 class BadLogits(EngineError):
     code = "bad_logits"
+    may_retry = False
+    http_status = 500
 
 
 class EngineFull(EngineError):
@@ -140,10 +169,57 @@ class LinkError(OutriderError):
 
 class LinkLost(LinkError):
     code = "link_lost"
+    may_retry = True
+    http_status = 503
+
+
+class NotAVerifier(LinkLost):
+    code = "not_a_verifier"
+    may_retry = False
 
 
 class ProtocolError(LinkError):
     code = "protocol"
+    http_status = 400
+
+
+class Refused(OutriderError):
+    code = "refused"
+    http_status = 403
+
+
+class Unauthorized(Refused):
+    code = "unauthorized"
+    http_status = 401
+
+
+class Forbidden(Refused):
+    code = "forbidden"
+
+
+class TooLarge(Refused):
+    code = "too_large"
+    http_status = 413
+
+
+class TooMany(Refused):
+    code = "too_many"
+    may_retry = True
+    retry_after_ms = 1000
+    http_status = 429
+
+
+class Overloaded(Refused):
+    code = "overloaded"
+    may_retry = True
+    retry_after_ms = 1000
+    http_status = 503
+
+
+class Moved(Refused):
+    code = "moved"
+    may_retry = True
+    http_status = 503
 
 
 def _leaves(root: type[OutriderError]) -> dict[str, type[OutriderError]]:

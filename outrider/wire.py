@@ -2,10 +2,11 @@
 
 msgpack arrays with an integer tag, decoded strictly: unknown fields, wrong types and values out of bounds are refused
 before anything acts on them. Positions are absolute. Token ids travel as 4 little-endian bytes each, so that the length
-of a message tells how many tokens it holds and nothing of which.
+of a message tells how many tokens it holds and nothing of which. Padded, it does not tell that either: every frame is
+as long as the longest draft needs, and what is longer (an Open) is rounded up to whole pages.
 
     up      Open, Draft, Limit, Cancel
-    down    Opened, Verified, Fault
+    down    Opened, Verified, Load, Fault
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,9 @@ from outrider.choice import MAX_SEED, SamplingParams
 from outrider.errors import OutriderError, ProtocolError
 
 __all__ = [
+    "FRAME_BYTES",
     "MAX_DRAFTS",
+    "MAX_LOGPROBS",
     "MAX_MESSAGE_BYTES",
     "STREAM_PATH",
     "SUBPROTOCOL",
@@ -27,6 +30,8 @@ __all__ = [
     "Draft",
     "Fault",
     "Limit",
+    "Load",
+    "Logprobs",
     "Open",
     "Opened",
     "Params",
@@ -35,8 +40,12 @@ __all__ = [
     "decode_down",
     "decode_up",
     "encode",
+    "from_frame",
     "pack_ids",
+    "pack_parents",
+    "to_frame",
     "unpack_ids",
+    "unpack_parents",
 ]
 
 SUBPROTOCOL = "outrider.v1"
@@ -44,7 +53,11 @@ STREAM_PATH = "/v1/stream"
 MAX_POSITION = 2**24
 MAX_SENTENCE = 512
 MAX_DRAFTS = 256  # tokens in one Draft
+MAX_LOGPROBS = 20  # alternatives told for a position
 MAX_MESSAGE_BYTES = 8 * 2**20  # an Open with two million tokens; every other message is far smaller
+FRAME_BYTES = 192  # a padded frame: a pass's 31 drafts, a byte of confidence each, and the fields around them
+PAGE_BYTES = 4096  # longer messages are padded to a multiple of this
+END = b"\x80"  # stands after the message, before the zeros that pad it
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -84,6 +97,8 @@ class Open(Message, tag=1, frozen=True):
     patience_ms: Annotated[int, msgspec.Meta(ge=-1, le=60_000)]  # wait so long for drafts; 0 never, -1 always
     stop_ids: FewIds
     token_ids: bytes
+    num_logprobs: Annotated[int, msgspec.Meta(ge=-1, le=MAX_LOGPROBS)] = -1  # per token; 0 its own alone, -1 none
+    is_padded: bool = True  # whether the verifier's frames are to be of one size
 
 
 class Draft(Message, tag=2, frozen=True):
@@ -93,6 +108,8 @@ class Draft(Message, tag=2, frozen=True):
     start: Position
     token_ids: FewIds
     confidences: Annotated[bytes, msgspec.Meta(max_length=MAX_DRAFTS)] = b""  # per token, probability * 255
+    # A tree: for each token the index here of the one it follows, 0xFFFF at `start`; 2 bytes each. Empty: a chain.
+    parents: Annotated[bytes, msgspec.Meta(max_length=2 * MAX_DRAFTS)] = b""
 
 
 class Limit(Message, tag=3, frozen=True):
@@ -115,6 +132,14 @@ class Opened(Message, tag=11, frozen=True):
     num_reused: Position  # tokens of the list that were in the verifier's cache
 
 
+class Logprobs(Message, frozen=True):
+    """The target's own log-probabilities at one position, before temperature and filters."""
+
+    chosen: float
+    token_ids: Annotated[bytes, msgspec.Meta(max_length=4 * MAX_LOGPROBS)] = b""  # the likeliest, best first
+    logprobs: Annotated[list[float], msgspec.Meta(max_length=MAX_LOGPROBS)] = []
+
+
 class Verified(Message, tag=12, frozen=True):
     """The target's own tokens for the positions from `start` on; the first `num_accepted` were the device's drafts."""
 
@@ -124,6 +149,14 @@ class Verified(Message, tag=12, frozen=True):
     num_accepted: Position
     num_drafted: Position  # drafts this pass looked at
     finish: Annotated[str, msgspec.Meta(max_length=16)] | None = None  # "stop", "length"
+    logprobs: Annotated[list[Logprobs], msgspec.Meta(max_length=MAX_DRAFTS)] = []  # one a token, where asked for
+
+
+class Load(Message, tag=14, frozen=True):
+    """What is in force from now on, because the verifier is busy or the drafts keep missing."""
+
+    patience_ms: Annotated[int, msgspec.Meta(ge=-1, le=60_000)]
+    max_drafts: Position  # more a pass would wait in vain
 
 
 class Fault(Message, tag=13, frozen=True):
@@ -132,14 +165,15 @@ class Fault(Message, tag=13, frozen=True):
     code: Name
     message: Annotated[str, msgspec.Meta(max_length=MAX_SENTENCE)]
     may_retry: bool = False
+    retry_after_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 0
 
     @classmethod
-    def of(cls, error: OutriderError, *, may_retry: bool = False) -> "Fault":
-        return cls(error.code, str(error)[:MAX_SENTENCE], may_retry)
+    def of(cls, error: OutriderError) -> "Fault":
+        return cls(error.code, str(error)[:MAX_SENTENCE], error.may_retry, error.retry_after_ms)
 
 
 Up = Open | Draft | Limit | Cancel
-Down = Opened | Verified | Fault
+Down = Opened | Verified | Load | Fault
 
 T = TypeVar("T")
 
@@ -169,6 +203,23 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:
         raise ProtocolError(f"a message does not follow {SUBPROTOCOL} ({error}); check both sides' versions") from None
 
 
+def to_frame(message: Up | Down, *, is_padded: bool) -> bytes:
+    """A message as it travels: encoded, ended, and padded to one of very few sizes."""
+    data = encode(message) + END
+    if not is_padded:
+        return data
+    size = FRAME_BYTES if len(data) <= FRAME_BYTES else -(-len(data) // PAGE_BYTES) * PAGE_BYTES
+    return data.ljust(size, b"\0")
+
+
+def from_frame(frame: bytes) -> bytes:
+    """The encoded message in a frame, padded or not. Raises ProtocolError for a frame without an end."""
+    data = frame.rstrip(b"\0")
+    if data[-1:] != END:
+        raise ProtocolError(f"a frame does not follow {SUBPROTOCOL} (it has no end); check both sides' versions")
+    return data[:-1]
+
+
 def pack_ids(token_ids: Iterable[int]) -> bytes:
     """Token ids as they travel: 4 little-endian bytes each."""
     return np.fromiter(token_ids, dtype="<u4").tobytes()
@@ -179,3 +230,18 @@ def unpack_ids(data: bytes) -> list[int]:
     if len(data) % 4:
         raise ProtocolError(f"token ids take 4 bytes each, but {len(data)} bytes came; check both sides' versions")
     return np.frombuffer(data, dtype="<u4").tolist()  # type: ignore[no-any-return]
+
+
+def pack_parents(parents: Iterable[int]) -> bytes:
+    """A tree's parents as they travel: 2 little-endian bytes each, -1 as 0xFFFF."""
+    return np.fromiter(parents, dtype="<i2").tobytes()
+
+
+def unpack_parents(data: bytes, num_drafts: int) -> list[int] | None:
+    """The inverse of `pack_parents`; None for a chain. Raises ProtocolError when they are no tree of `num_drafts`."""
+    if not data:
+        return None
+    parents: list[int] = np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").tolist()
+    if 2 * num_drafts != len(data) or any(not -1 <= parent < row for row, parent in enumerate(parents)):
+        raise ProtocolError("the parents of a draft are no tree; name each token's parent, earlier than itself")
+    return parents

@@ -15,7 +15,6 @@ from outrider.errors import EngineError, EngineFull
 class ToyEngine:
     name = "toy"
     can_truncate = True
-    supports_tree = False
     id_map = None
 
     def __init__(
@@ -29,7 +28,9 @@ class ToyEngine:
         max_chunk: int = 128,
         classes: Sequence[Sequence[int]] = (),
         order: int = 2,
+        supports_tree: bool = False,
     ) -> None:
+        self.supports_tree = supports_tree
         self.n_vocab, self.max_context, self.max_sequences = n_vocab, max_context, max_sequences
         self.max_batch, self.max_chunk = max_batch, max_chunk
         self._seed, self._order = seed, order
@@ -72,11 +73,25 @@ class ToyEngine:
     def _extend_one(self, chunk: Chunk, number: int) -> Logits:
         cache = self._cache[chunk.sequence]
         rows = []
-        for token_id in chunk.token_ids:
+        start = len(cache)
+        for row, token_id in enumerate(chunk.token_ids):
             cache.append((int(token_id), number))
-            rows.append(self._row(cache))
+            rows.append(self._row(self._path(cache, start, row, chunk.parents)))
         wanted = rows[len(rows) - chunk.num_logits :] if chunk.num_logits else []
         return np.array(wanted, np.float32).reshape(-1, self.n_vocab)
+
+    @staticmethod
+    def _path(
+        cache: list[tuple[int, int]], start: int, row: int, parents: Sequence[int] | None
+    ) -> list[tuple[int, int]]:
+        """What a row of a chunk sees: all before the chunk, and its own ancestors in it."""
+        if parents is None:
+            return cache
+        path = []
+        while row >= 0:
+            path.append(cache[start + row])
+            row = parents[row]
+        return cache[:start] + path[::-1]
 
     def _row(self, cache: list[tuple[int, int]]) -> Logits:
         context = [token_id for token_id, _ in cache[-self._order :]]
@@ -92,7 +107,13 @@ class ToyEngine:
         del self._cache[sequence][length:]
 
     def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
-        raise EngineError("no trees")
+        assert self.supports_tree
+        held = self._cache[sequence]
+        held[start:] = [held[start + row] for row in rows]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        assert not self._cache[target]
+        self._cache[target] = self._cache[source][:length]
 
     def release(self, sequence: int) -> None:
         self._cache.pop(sequence, None)

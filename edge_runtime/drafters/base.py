@@ -18,6 +18,13 @@ class Proposal:
     token_ids: list[int] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
 
+    def after(self, token_ids: Sequence[int]) -> "Proposal":
+        """What is left of it once these tokens are certain: nothing, where they differ from what was guessed."""
+        count = len(token_ids)
+        if self.token_ids[:count] != list(token_ids[: len(self.token_ids)]):
+            return Proposal(self.source)
+        return Proposal(self.source, self.token_ids[count:], self.confidences[count:])
+
 
 class Drafter(Protocol):
     name: str

@@ -10,9 +10,10 @@ __all__ = ["Link"]
 class Link(Protocol):
     bytes_up: int  # message bytes sent so far, framing included; 0 where nothing leaves the process
     bytes_down: int
+    is_padded: bool  # frames are of one size each way
 
     async def open(self) -> None:
-        """Connect. Raises LinkLost with what to do."""
+        """Connect, or connect anew after a loss. Raises LinkLost with what to do."""
 
     async def send(self, message: Up) -> None:
         """Raises LinkLost when the connection is gone."""

@@ -13,6 +13,7 @@ __all__ = ["InProcessLink"]
 class InProcessLink:
     bytes_up = 0
     bytes_down = 0
+    is_padded = False
 
     def __init__(self, verifier: VerifierLoop) -> None:
         self._verifier = verifier
@@ -20,13 +21,18 @@ class InProcessLink:
         self._connection: Connection | None = None
 
     async def open(self) -> None:
+        self._inbox = inbox = asyncio.Queue[Down]()  # an earlier connection's last words stay with it
         loop = asyncio.get_running_loop()
 
         def deliver(message: Down) -> None:
             with contextlib.suppress(RuntimeError):  # the event loop closed before the verifier noticed
-                loop.call_soon_threadsafe(self._inbox.put_nowait, message)
+                loop.call_soon_threadsafe(inbox.put_nowait, message)
 
-        self._connection = self._verifier.connect(deliver)
+        try:
+            self._connection = self._verifier.connect(deliver)
+        except LinkLost as error:
+            error.may_retry = False  # in this process nobody starts it again
+            raise
 
     async def send(self, message: Up) -> None:
         if self._connection is None:

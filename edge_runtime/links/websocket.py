@@ -1,15 +1,25 @@
-"""A link to a verifier service: one WebSocket, one message a frame, no compression."""
+"""A link to a verifier service: one WebSocket, one message a frame, no compression, frames padded to few sizes."""
 
 import asyncio
+import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 
-from outrider.errors import InvalidParameter, LinkLost, ProtocolError
-from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down, encode
+from outrider.errors import (
+    InvalidParameter,
+    LinkLost,
+    NotAVerifier,
+    OutriderError,
+    Overloaded,
+    ProtocolError,
+    TooMany,
+    Unauthorized,
+)
+from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down, from_frame, to_frame
 
 __all__ = ["WebSocketLink"]
 
@@ -21,9 +31,13 @@ SERVER_HEADER = 2
 
 
 class WebSocketLink:
-    """`url` is the verifier's address, e.g. http://127.0.0.1:8700 or wss://host. Raises InvalidParameter."""
+    """`url` is the verifier's address, e.g. http://127.0.0.1:8700 or wss://host. Raises InvalidParameter.
 
-    def __init__(self, url: str) -> None:
+    `token` is the verifier's bearer token. With `is_padded` frames tell nothing of how many tokens they hold.
+    `tls`: what wss:// trusts and shows; None trusts what the system does.
+    """
+
+    def __init__(self, url: str, *, token: str = "", is_padded: bool = True, tls: ssl.SSLContext | None = None) -> None:
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             is_address = bool(parts.hostname) and parts.port != 0
@@ -34,6 +48,9 @@ class WebSocketLink:
             raise InvalidParameter(f"{url!r} is not a verifier's address; give one like http://127.0.0.1:8700")
         self._address = parts.netloc
         self._url = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + STREAM_PATH, "", ""))
+        self._token = token
+        self._tls = tls
+        self.is_padded = is_padded
         self._socket: ClientConnection | None = None
         self.bytes_up = 0
         self.bytes_down = 0
@@ -43,6 +60,8 @@ class WebSocketLink:
             self._socket = await connect(
                 self._url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
+                additional_headers={"Authorization": f"Bearer {self._token}"} if self._token else None,
+                ssl=self._tls if self._url.startswith("wss:") else None,
                 compression=None,  # lengths would leak repeats, and it costs more than it saves
                 open_timeout=CONNECT_S,
                 close_timeout=CLOSE_S,
@@ -53,8 +72,12 @@ class WebSocketLink:
             raise InvalidParameter(f"{self._address!r} is not a verifier's address; give host:port") from None
         except NegotiationError:
             raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions") from None
-        except InvalidHandshake:
-            raise LinkLost(f"what answers at {self._address} is not a verifier; check the address") from None
+        except InvalidStatus as error:
+            raise self._refused(error.response.status_code) from None
+        except InvalidHandshake as error:
+            if isinstance(error.__cause__, (EOFError, OSError)):  # it went away in the middle of its answer
+                raise self._lost() from None
+            raise NotAVerifier(f"{self._address} answers, but is not a verifier; check the address") from None
         except (OSError, TimeoutError):
             raise LinkLost(
                 f"no verifier answers at {self._address}; start one with: outrider verifier MODEL --port PORT"
@@ -64,7 +87,7 @@ class WebSocketLink:
             raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions")
 
     async def send(self, message: Up) -> None:
-        data = encode(message)
+        data = to_frame(message, is_padded=self.is_padded)
         try:
             await self._connected().send(data)
         except ConnectionClosed:
@@ -77,7 +100,7 @@ class WebSocketLink:
         except ConnectionClosed:
             raise self._lost() from None
         self.bytes_down += len(data) + _framing(len(data)) + SERVER_HEADER
-        return decode_down(data)
+        return decode_down(from_frame(data))
 
     async def close(self) -> None:
         if self._socket is not None:
@@ -92,6 +115,15 @@ class WebSocketLink:
         if self._socket is None:
             raise self._lost()
         return self._socket
+
+    def _refused(self, status: int) -> OutriderError:
+        if status == Unauthorized.http_status:
+            return Unauthorized(f"{self._address} wants a valid token; ask its operator, and give it with --token-file")
+        if status in (TooMany.http_status, Overloaded.http_status):
+            return Overloaded(f"{self._address} is busy or shutting down; try again soon")
+        return NotAVerifier(
+            f"what answers at {self._address} is not a verifier (HTTP status {status}); check the address"
+        )
 
     def _lost(self) -> LinkLost:
         return LinkLost(f"the connection to {self._address} broke; check the verifier and try again")

@@ -84,6 +84,9 @@ class Engine(Protocol):
     def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
         """After a tree chunk that began at position `start`: keep only these rows of it, in this order (a path)."""
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make `target`, which is empty, hold the first `length` positions of `source`, in every bit."""
+
     def release(self, sequence: int) -> None:
         """Free the sequence. Releasing one that is not held is safe."""
 

@@ -168,6 +168,12 @@ class LlamaCppEngine:
     def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
         raise EngineError("llama.cpp takes chains only: there is no tree to keep a path of")
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        # Whole, then cut: with a cache part for each sequence llama.cpp copies no ranges.
+        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._sequences.resize(target, self.length(source))
+        self.truncate(target, length)
+
     def release(self, sequence: int) -> None:
         if self._sequences.release(sequence):
             native.llama_memory_seq_rm(self._memory, sequence, -1, -1)

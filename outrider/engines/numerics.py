@@ -59,6 +59,7 @@ class ClassEngine:
         self.length = engine.length
         self.truncate = engine.truncate
         self.keep = engine.keep
+        self.copy = engine.copy
         self.release = engine.release
         self.close = engine.close
 

@@ -155,6 +155,18 @@ class OnnxEngine:
     def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
         raise EngineError("this engine runs no trees; send a chain")
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        held, empty = self._sequences[source], self._sequences[target]
+        if self._shares_cache:
+            for mine, theirs in zip(empty.cache, held.cache, strict=True):
+                mine.numpy()[:, :, :length] = theirs.numpy()[:, :, :length]
+        else:
+            empty.cache = [
+                ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[:, :, :length]))
+                for value in held.cache
+            ]
+        empty.length = length
+
     def release(self, sequence: int) -> None:
         self._sequences.pop(sequence, None)
 

@@ -32,6 +32,12 @@ class SlotCache(Cache):  # type: ignore[misc]
             for buffer in (layer.keys, layer.values):
                 buffer[slot, :, target : target + len(sources)] = buffer[slot, :, sources]  # the right side is a copy
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """The first `length` cells of one slot to another."""
+        for layer in self.layers:
+            for buffer in (layer.keys, layer.values):
+                buffer[target, :, :length] = buffer[source, :, :length]
+
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     is_sliding = False

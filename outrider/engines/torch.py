@@ -145,6 +145,11 @@ class TorchEngine:
         self._unkept.pop(sequence, None)
         self._sequences.resize(sequence, start + len(rows))
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        with torch.inference_mode():
+            self._cache.copy(source, target, length)
+        self._sequences.resize(target, length)
+
     def release(self, sequence: int) -> None:
         self._sequences.release(sequence)
         self._unkept.pop(sequence, None)

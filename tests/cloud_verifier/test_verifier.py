@@ -154,7 +154,7 @@ def test_it_waits_for_drafts_when_told_and_steps_alone_when_asked() -> None:
     name = verifier.open(open_message(patience_ms=-1)).session
     assert len(verifier.step()) == 1
     assert verifier.step() == []
-    assert verifier.wait_s() is None
+    assert verifier.wait_s() > 500  # nothing to do until it counts as idle
     verifier.receive(name, Draft(0, len(PROMPT) + 1, b""))
     assert verifier.wait_s() == 0
     assert len(verifier.step()) == 1
@@ -243,6 +243,7 @@ def test_cancel_frees_everything() -> None:
     verifier.receive(name, Cancel())
     verifier.receive(name, Draft(0, 0, pack_ids([1])))  # too late, and harmless
     assert verifier.step() == []
+    verifier.cache.clear()
     assert engine.allocate() == 0
 
 

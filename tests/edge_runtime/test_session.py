@@ -14,6 +14,7 @@ from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
+from edge_runtime.retry import Retry
 from edge_runtime.session import Finished, GenerationRequest, Session, Token
 from outrider.choice import SamplingParams
 from outrider.errors import (
@@ -62,6 +63,9 @@ def toy(request: pytest.FixtureRequest) -> Iterator[tuple[MakeLink, Verifier]]:
         yield make_link, verifier
 
 
+QUICK = Retry(attempts=3, base_s=0.01, cap_s=0.05)
+
+
 def request_of(**over: object) -> GenerationRequest:
     return GenerationRequest(**{"prompt_ids": PROMPT, "max_tokens": 60, "params": SAMPLED, "vocabulary": "v", **over})
 
@@ -70,7 +74,7 @@ def collect(link: Link, drafter: Drafter | None, request: GenerationRequest) -> 
     async def run() -> tuple[list[Token], Finished]:
         tokens: list[Token] = []
         with ThreadPoolExecutor(1) as executor:
-            async for event in Session(link, drafter, EagerPace(), executor).generate(request):
+            async for event in Session(link, drafter, EagerPace(), executor, retry=QUICK).generate(request):
                 if isinstance(event, Finished):
                     return tokens, event
                 tokens.append(event)
@@ -107,7 +111,7 @@ def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], params: Samp
     assert report.num_passes == 60 - report.num_accepted
     if drafter == "adversarial":
         assert report.num_accepted == 0
-        assert report.num_drafted > 60
+        assert 0 < report.num_drafted < 60  # the verifier stops taking what keeps missing
     if drafter == "the target itself":  # the same noise on both sides: every draft is accepted
         assert report.num_accepted == report.num_drafted > 20
 
@@ -133,10 +137,13 @@ def test_bytes_are_counted_with_their_framing() -> None:
     with toy_loop() as (loop, _), serving(loop) as url:
         script = PROMPT + target_alone()
         drafter = ScriptedDrafter(script, accuracy=1, longest=8, n_vocab=16)
-        link = WebSocketLink(url)
-        _, finished = collect(link, drafter, request_of())
-        assert finished.report.bytes_up > 60 * 4
-        assert finished.report.bytes_per_token < 64
+        bare = collect(WebSocketLink(url, is_padded=False), drafter, request_of())[1].report
+        padded = collect(WebSocketLink(url), drafter, request_of())[1].report
+        assert bare.bytes_up > 60 * 4
+        assert bare.bytes_per_token < 64
+        # In frames of 192 bytes and their framing, 8 up and 4 down, after an Open and an Opened.
+        assert padded.bytes_down == 196 * (padded.num_passes + 1)
+        assert (padded.bytes_up - 200) % 200 == 0
 
 
 def test_the_cache_may_be_lost_at_any_moment(toy: tuple[MakeLink, Verifier]) -> None:
@@ -248,7 +255,9 @@ def test_the_verifier_dies_mid_way() -> None:
 
             async def run(loop: VerifierLoop = loop, make_link: MakeLink = make_link, got: list[int] = got) -> None:
                 with ThreadPoolExecutor(1) as executor:
-                    async for event in Session(make_link(), LookupDrafter(), Pace(), executor).generate(request_of()):
+                    async for event in Session(make_link(), LookupDrafter(), Pace(), executor, retry=QUICK).generate(
+                        request_of()
+                    ):
                         assert isinstance(event, Token)
                         got.append(event.token_id)
                         if len(got) == 10:
@@ -295,6 +304,7 @@ class LyingLink:
     """A verifier that opens well and then says whatever it was given to say."""
 
     bytes_up = bytes_down = 0
+    is_padded = False
 
     def __init__(self, lie: object) -> None:
         self._messages = [Opened("s", "t", "v", 16, 512, 65, 0), lie]

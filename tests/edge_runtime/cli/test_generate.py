@@ -206,7 +206,7 @@ def test_control_c_ends_it_with_a_reason_and_leaves_nothing() -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT_S)
         server.send_signal(signal.SIGCONT)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err.rstrip().endswith("[interrupted]")
     assert "Traceback" not in err
 

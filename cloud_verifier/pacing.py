@@ -1,0 +1,74 @@
+"""How many of a session's drafts a pass takes: as many as are expected to pay, and none once too many did not.
+
+Two rules. The session's own: the number with the best expected tokens for its time, by how its drafts fared so far. And
+a guard for each credential, over all its sessions: a running balance of time spent against what plain decoding would
+have spent on the same tokens. Above a slack of eight plain passes no drafts are taken; each plain pass earns 2 % back.
+So whatever a drafter sends, its credential costs at most 2 % and that slack more than one that drafts nothing.
+Knows no tokens and no engine.
+"""
+
+from collections.abc import Callable, Sequence
+
+from outrider.worth import Calibration, PassCost, most_worthwhile
+
+__all__ = ["UNKNOWN_COST", "DraftGuard", "SessionPace"]
+
+SLACK_PASSES = 8.0
+EARNED_BACK = 0.02  # of a plain pass
+RATE_FADE = 0.9
+UNKNOWN_CONFIDENCE = 0.75
+UNKNOWN_COST = PassCost({rows: 1 + 0.05 * (rows - 1) for rows in range(1, 33)})  # where nothing was measured
+DEVICE = "device"
+
+
+class DraftGuard:
+    """One credential's balance, in milliseconds; positive where drafts cost more than they brought."""
+
+    def __init__(self, pass_ms: Callable[[int], float] = UNKNOWN_COST) -> None:
+        self._pass_ms = pass_ms
+        self.balance_ms = 0.0
+        self.num_rejected = 0
+
+    @property
+    def allows_drafts(self) -> bool:
+        return self.balance_ms <= SLACK_PASSES * self._pass_ms(1)
+
+    def observe(self, num_drafted: int, num_accepted: int, num_tokens: int) -> None:
+        plain_ms = self._pass_ms(1)
+        self.num_rejected += num_drafted - num_accepted
+        self.balance_ms += self._pass_ms(1 + num_drafted) - num_tokens * plain_ms
+        if num_drafted == 0:
+            self.balance_ms -= EARNED_BACK * plain_ms
+        # What was gained is gained: it buys no more than one slack of losses later.
+        self.balance_ms = max(self.balance_ms, -SLACK_PASSES * plain_ms)
+
+
+class SessionPace:
+    """One session's own rule. `guard` is its credential's."""
+
+    def __init__(self, guard: DraftGuard, pass_ms: Callable[[int], float] = UNKNOWN_COST) -> None:
+        self._guard = guard
+        self._pass_ms = pass_ms
+        self._calibration = Calibration()
+        self._tokens = 0.0
+        self._elapsed_ms = 0.0
+
+    @property
+    def allows_drafts(self) -> bool:
+        return self._guard.allows_drafts
+
+    def num_drafts(self, confidences: Sequence[float]) -> int:
+        """How many of the waiting drafts to take, first ones first."""
+        if not confidences or not self._guard.allows_drafts:
+            return 0
+        plain = 1 / self._pass_ms(1)
+        rate = max(plain, self._tokens / self._elapsed_ms) if self._elapsed_ms else plain
+        chances = [self._calibration.chance(DEVICE, confidence) for confidence in confidences]
+        return most_worthwhile(chances, rate, self._pass_ms)[0]
+
+    def observe(self, confidences: Sequence[float], num_accepted: int, num_tokens: int, elapsed_ms: float) -> None:
+        """A pass took drafts of these confidences; `elapsed_ms` since the session's last pass ended."""
+        self._guard.observe(len(confidences), num_accepted, num_tokens)
+        self._calibration.observe(DEVICE, confidences, num_accepted)
+        self._tokens = RATE_FADE * self._tokens + num_tokens
+        self._elapsed_ms = RATE_FADE * self._elapsed_ms + max(elapsed_ms, self._pass_ms(1 + len(confidences)))

@@ -1,0 +1,75 @@
+"""What one session brings to one pass: the tokens its cache lacks, and those of its drafts that are worth their rows.
+
+Pure planning, and what becomes of the cache afterwards. Knows nothing of other sessions.
+"""
+
+from dataclasses import dataclass, field
+
+from cloud_verifier.limits import MAX_DRAFTS_PER_PASS
+from cloud_verifier.live import Live
+from cloud_verifier.pending import Pending
+from outrider.engines.base import Chunk, Engine
+
+__all__ = ["PassReport", "Turn", "plan_turn", "settle"]
+
+
+@dataclass(slots=True)
+class Turn:
+    name: str
+    live: Live
+    chunk: Chunk
+    num_missing: int  # tokens of the chunk that are on the list; the rest are drafts
+    drafts: Pending | None  # None while the prompt is still being filled in
+
+
+@dataclass(slots=True)
+class PassReport:
+    """What one engine pass did. `num_rows` went through the engine, `num_filled` of them to fill caches."""
+
+    elapsed_s: float
+    num_sessions: int
+    num_rows: int
+    num_filled: int = 0
+    drafted: list[int] = field(default_factory=list)  # by decoding session: drafts checked,
+    accepted: list[int] = field(default_factory=list)  # drafts accepted,
+    emitted: list[int] = field(default_factory=list)  # tokens verified
+
+
+def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, fill_tokens: int) -> Turn:
+    """The session's rows in the next pass, at least one and at most `room`."""
+    session = live.session
+    missing = session.token_ids[engine.length(sequence) :]
+    most = min(fill_tokens, room)
+    if len(missing) > most:
+        return Turn(name, live, Chunk(sequence, missing[:most], num_logits=0), most, None)
+    room = min(MAX_DRAFTS_PER_PASS, room - len(missing))
+    drafts = _worthwhile(live, session.drafts_for_pass(room, supports_tree=engine.supports_tree))
+    parents = None
+    if not drafts.is_chain:
+        last = len(missing) - 1
+        parents = [*range(-1, last), *(last + 1 + parent for parent in drafts.parents)]
+    token_ids = [*missing, *drafts.token_ids]
+    return Turn(name, live, Chunk(sequence, token_ids, 1 + len(drafts), parents), len(missing), drafts)
+
+
+def _worthwhile(live: Live, drafts: Pending) -> Pending:
+    """A tree is taken whole or not at all."""
+    if not drafts.is_chain:
+        return drafts if live.pace.allows_drafts else Pending()
+    return drafts.first(live.pace.num_drafts(drafts.confidences), len(drafts))
+
+
+def settle(turn: Turn, path: list[int], engine: Engine) -> bool:
+    """Keep in the cache what was accepted and nothing else. False where the engine cannot: the cache must go.
+
+    The last verified token has no cache yet; it is the next pass's first row.
+    """
+    sequence, num_rows = turn.chunk.sequence, len(turn.chunk.token_ids)
+    start = engine.length(sequence) - num_rows
+    if turn.chunk.parents is not None:
+        engine.keep(sequence, start, [*range(turn.num_missing), *(turn.num_missing + row for row in path)])
+    elif turn.num_missing + len(path) < num_rows:
+        if not engine.can_truncate:
+            return False
+        engine.truncate(sequence, start + turn.num_missing + len(path))
+    return True

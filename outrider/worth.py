@@ -1,0 +1,86 @@
+"""What drafts are worth: how often they are accepted, and how many of them pay for their place in a pass.
+
+The rule maximises tokens per millisecond over the long run (renewal-reward; Dinkelbach's step): with `rate` the tokens
+a millisecond is worth, take the k drafts with the largest E_k - rate * t(k), E_k = 1 + p1 + p1 p2 + ... Both sides use
+it: the device for what it drafts, the verifier for what it takes. Pure arithmetic; knows no clock and no session.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Calibration", "PassCost", "most_worthwhile"]
+
+NUM_BINS = 12
+FADE = 0.97  # an observation: chances are those of about the last thirty
+PRIOR_CHANCE = 0.75  # of an untried source's next guess, on average: high enough to be tried
+PRIOR_WEIGHT = 2.0  # a confidence is believed until this many drafts of its kind were seen
+
+
+class PassCost:
+    """Milliseconds of a pass over k rows, from measurements for k = 1 on without gaps; beyond them in proportion.
+
+    >>> PassCost({1: 10.0, 2: 12.0})(4)
+    24.0
+    """
+
+    def __init__(self, cost_ms: Mapping[int, float]) -> None:
+        self._cost_ms = dict(cost_ms)
+        self._last = max(cost_ms)
+
+    def __call__(self, num_rows: int) -> float:
+        if num_rows <= self._last:
+            return self._cost_ms[max(1, num_rows)]
+        return self._cost_ms[self._last] * num_rows / self._last
+
+
+class Calibration:
+    """By source and confidence: how often drafts were accepted, given that those before them were. It fades."""
+
+    def __init__(self) -> None:
+        self._accepted: dict[tuple[str, int], float] = {}
+        self._tried: dict[tuple[str, int], float] = {}
+
+    def chance(self, source: str, confidence: float) -> float:
+        key = (source, _bin(confidence))
+        tried = self._tried.get(key, 0.0) + PRIOR_WEIGHT
+        return (self._accepted.get(key, 0.0) + confidence * PRIOR_WEIGHT) / tried
+
+    def average(self, source: str) -> float:
+        accepted = sum(value for (name, _), value in list(self._accepted.items()) if name == source)
+        tried = sum(value for (name, _), value in list(self._tried.items()) if name == source)
+        return (accepted + PRIOR_CHANCE * PRIOR_WEIGHT) / (tried + PRIOR_WEIGHT)
+
+    def observe(self, source: str, confidences: Sequence[float], num_accepted: int) -> None:
+        """Drafts of these confidences were checked; the first `num_accepted` were right and the next one was not."""
+        for key in list(self._tried):
+            self._tried[key] *= FADE
+            self._accepted[key] *= FADE
+        for number, confidence in enumerate(confidences[: num_accepted + 1]):
+            key = (source, _bin(confidence))
+            self._tried[key] = self._tried.get(key, 0.0) + 1
+            self._accepted[key] = self._accepted.get(key, 0.0) + (number < num_accepted)
+
+
+def _bin(confidence: float) -> int:
+    return min(NUM_BINS - 1, int(confidence * NUM_BINS))
+
+
+def most_worthwhile(
+    chances: Sequence[float], rate: float, pass_ms: Callable[[int], float], draft_ms: float = 0.0
+) -> tuple[int, float]:
+    """How many of the drafts to take, and the value of that pass in tokens.
+
+    `pass_ms(k)` is the cost of a pass over k rows, the last verified token among them; `draft_ms` that of making one
+    more draft.
+
+    >>> most_worthwhile([0.9, 0.9, 0.1], rate=0.1, pass_ms=lambda rows: 10.0 + 4 * (rows - 1))[0]
+    2
+    """
+    expected, reach = 1.0, 1.0
+    best, best_value = 0, expected - rate * pass_ms(1)
+    for number, chance in enumerate(chances, start=1):
+        reach *= chance
+        expected += reach
+        value = expected - rate * (pass_ms(number + 1) + number * draft_ms)
+        if value > best_value:
+            best, best_value = number, value
+    return best, best_value
