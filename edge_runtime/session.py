@@ -20,7 +20,7 @@ from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
 from edge_runtime.retry import Retry, Retrying
 from outrider.choice import SamplingParams
-from outrider.errors import LinkError, LinkLost, OutriderError, ProtocolError, from_code
+from outrider.errors import LinkError, LinkLost, OutriderError, ProtocolError
 from outrider.wire import Cancel, Draft, Fault, Load, Open, Opened, Params, Verified, pack_ids, unpack_ids
 
 __all__ = ["Finished", "GenerationRequest", "Session", "Token"]
@@ -210,9 +210,7 @@ class Session:
             except TimeoutError:
                 raise LinkLost("the verifier says nothing any more; check it and try again") from None
             if isinstance(message, Fault):
-                error = from_code(message.code, message.message)
-                error.may_retry, error.retry_after_ms = message.may_retry, message.retry_after_ms
-                raise error
+                raise message.error()
             if not isinstance(message, Load):
                 return message
             self._drafts_allowed = min(self._max_drafts, message.max_drafts)
