@@ -1,4 +1,4 @@
-"""Prometheus metrics of one verifier, in the field's names. Labels hold codes, kinds and credentials' ids, nothing else.
+"""Prometheus metrics of one verifier, in the field's names. Labels hold codes, kinds and credentials' ids, no more.
 
 Passes are counted as they end, in the verifier's thread; what the verifier counts itself is read when it is asked for.
 """

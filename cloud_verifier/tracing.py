@@ -1,4 +1,4 @@
-"""OpenTelemetry spans, where an endpoint is configured: one a session. Without it nothing of OpenTelemetry is imported."""
+"""OpenTelemetry spans, where an endpoint is configured: one a session. Without, none of it is imported."""
 
 import os
 from typing import Any
