@@ -49,10 +49,13 @@ async def verify(conversation: Conversation, wish: VerifyRequest, max_context: i
     opened = await _hear(conversation, Opened)
     tokens: list[int] = []
     logprobs: list[Logprobs] = []
-    while (path := _path(wish.drafts, parents, tokens)) is None:
+    while True:
         verified = await _hear(conversation, Verified)
         tokens += unpack_ids(verified.token_ids)
         logprobs += verified.logprobs
+        if (path := _path(wish.drafts, parents, tokens)) is not None:
+            break
+        conversation.send(Draft(0, len(wish.tokens) + len(tokens), b""))  # the drafts may be used up: a step is due
     return VerifyAnswer(
         accepted=len(path),
         next=tokens[-1],

@@ -36,13 +36,21 @@ REFUSALS = {
     500: "The engine's answer was not usable.",
     503: "Full, failing or shutting down; Retry-After says when to come again.",
 }
+EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["tokens", "finished", "error"]},
+        "data": {"type": "string", "description": "JSON: {tokens, logprobs}, {finish, num_tokens}, or {error}."},
+    },
+}
 
 
 def describe(summary: str, asked: type | None, answered: type, *, streams: bool = False) -> dict[str, Any]:
     """Arguments of a route: what it takes, gives and refuses with."""
     content = _content(answered)
     if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": EVENT}
     responses: dict[int, dict[str, Any]] = {200: {"description": "Done.", "content": content}}
     for status, sentence in REFUSALS.items():
         responses[status] = {"description": sentence, "content": _content(ErrorAnswer)}
