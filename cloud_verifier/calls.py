@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from cloud_verifier.conversation import Conversation
 from cloud_verifier.schemas import GenerateRequest, VerifyAnswer, VerifyRequest, logprobs_of
-from outrider.acceptance import accept_tree
+from outrider.acceptance import accept
 from outrider.errors import ContextExceeded, InvalidParameter
 from outrider.wire import (
     MAX_POSITION,
@@ -127,6 +127,6 @@ def _path(drafts: Sequence[int], parents: Sequence[int], tokens: Sequence[int]) 
     """The rows of the drafts that are the target's own tokens; None while that takes more tokens to tell."""
     choices = iter(tokens)
     try:
-        return accept_tree(drafts, parents, lambda row: next(choices))[1]
+        return accept(drafts, parents, lambda row: next(choices))[1]
     except StopIteration:
         return None

@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
-from outrider.acceptance import accept_tree
+from outrider.acceptance import accept
 from outrider.choice import SamplingParams, choose, top_logprobs
 from outrider.engines.base import Chunk
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
@@ -93,9 +93,7 @@ def wrong(token_id: int) -> int:
 
 @pytest.mark.parametrize("num_right", [0, 1, 5, 31, 32, 100])
 @pytest.mark.parametrize("num_wrong", [0, 3])
-def test_verify_counts_the_drafts_that_are_the_target_s_own(
-    toy: httpx.Client, num_right: int, num_wrong: int
-) -> None:
+def test_verify_counts_the_drafts_that_are_the_target_s_own(toy: httpx.Client, num_right: int, num_wrong: int) -> None:
     drafts = WANT[:num_right] + [wrong(token_id) for token_id in WANT[num_right : num_right + num_wrong]]
     answer = toy.post("/v1/verify", json={"tokens": PROMPT, "drafts": drafts, "params": PARAMS}).json()
     assert answer == {
@@ -152,7 +150,7 @@ def test_verify_walks_a_tree(supports_tree: bool) -> None:
         for _ in range(40):
             drafts, parents = random_tree(rng)
             choices = iter(WANT)
-            want, path = accept_tree(drafts, parents, lambda row, choices=choices: next(choices))
+            want, path = accept(drafts, parents, lambda row, choices=choices: next(choices))
             wish = {"tokens": PROMPT, "drafts": drafts, "parents": parents, "params": PARAMS}
             answer = client.post("/v1/verify", json=wish).json()
             assert (answer["tokens"], answer["path"], answer["accepted"]) == (want, path, len(path))
@@ -232,7 +230,12 @@ def test_a_fault_in_the_middle_of_a_stream_is_an_event() -> None:
 
 
 NOT_IDS = [-1, -(2**31), 16, 2**31, 2**63, 2**64, 1.5, True, "3", None, [], float("nan")]
-ID_FIELDS = [("/v1/verify", "tokens"), ("/v1/verify", "drafts"), ("/v1/generate", "tokens"), ("/v1/generate", "stop_ids")]
+ID_FIELDS = [
+    ("/v1/verify", "tokens"),
+    ("/v1/verify", "drafts"),
+    ("/v1/generate", "tokens"),
+    ("/v1/generate", "stop_ids"),
+]
 GOOD = {
     "/v1/verify": {"tokens": PROMPT, "drafts": WANT[:2]},
     "/v1/generate": {"tokens": PROMPT, "max_tokens": 2, "stream": False},
