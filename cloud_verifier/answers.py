@@ -9,19 +9,19 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from cloud_verifier.calls import ClientLeft
 from cloud_verifier.schemas import JSON, MSGPACK, ErrorAnswer, ErrorBody, write
 from cloud_verifier.telemetry import CLIENT_LEFT, mark_refused, request_id_of
 from outrider.errors import InvalidParameter, OutriderError
 
-__all__ = ["answer", "answer_errors", "told"]
+__all__ = ["answer", "answer_errors", "refuse", "told"]
 
 logger = logging.getLogger(__name__)
 
 
-def answer(request: Request, content: Struct, status: int = 200) -> Response:
+def answer(request: HTTPConnection, content: Struct, status: int = 200) -> Response:
     media_type = MSGPACK if MSGPACK in request.headers.get("accept", "") else JSON
     return Response(write(content, media_type), status, media_type=media_type)
 
@@ -30,16 +30,18 @@ def told(error: OutriderError, request_id: str) -> ErrorAnswer:
     return ErrorAnswer(ErrorBody(error.code, str(error), request_id))
 
 
+def refuse(request: HTTPConnection, error: OutriderError, headers: dict[str, str] | None = None) -> Response:
+    """The answer that an error is, to a request or to a WebSocket's handshake."""
+    mark_refused(request.scope, error)
+    response = answer(request, told(error, request_id_of(request)), error.http_status)
+    response.headers.update(headers or {})
+    if error.may_retry:
+        response.headers["retry-after"] = str(max(1, -(-error.retry_after_ms // 1000)))
+    return response
+
+
 def answer_errors(app: FastAPI) -> None:
     """Give every error that can leave a door its status and its shape."""
-
-    def refuse(request: Request, error: OutriderError, headers: dict[str, str] | None = None) -> Response:
-        mark_refused(request.scope, error)
-        response = answer(request, told(error, request_id_of(request)), error.http_status)
-        response.headers.update(headers or {})
-        if error.may_retry:
-            response.headers["retry-after"] = str(max(1, -(-error.retry_after_ms // 1000)))
-        return response
 
     async def ours(request: Request, error: Exception) -> Response:
         if not isinstance(error, OutriderError):

@@ -148,7 +148,7 @@ class VerifierLoop:
         except queue.Empty:
             return
 
-    def _read(self, item: tuple[Connection, Up | None] | str | None) -> None:
+    def _read(self, item: tuple[Connection, tuple[Up, ...] | None] | str | None) -> None:
         if item is None:
             self._is_closing = True
         elif isinstance(item, str):

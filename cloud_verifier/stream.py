@@ -9,9 +9,10 @@ import contextlib
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from cloud_verifier.answers import refuse
 from cloud_verifier.conversation import Conversation
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.telemetry import Telemetry, mark_refused, request_id_of
+from cloud_verifier.telemetry import Telemetry, request_id_of
 from outrider.errors import LinkLost, OutriderError, Refused
 from outrider.wire import SUBPROTOCOL, Down, Fault, Open, Verified, decode_up, from_frame, to_frame
 
@@ -19,7 +20,6 @@ __all__ = ["serve_stream"]
 
 UNSUPPORTED = 1002  # WebSocket close code: protocol error
 NORMAL = 1000
-TRY_LATER = 1013
 
 
 async def serve_stream(socket: WebSocket, verifier: VerifierLoop, telemetry: Telemetry, credential: str) -> None:
@@ -31,7 +31,7 @@ async def serve_stream(socket: WebSocket, verifier: VerifierLoop, telemetry: Tel
     try:
         conversation = Conversation(verifier, credential, record)
     except (LinkLost, Refused) as error:
-        await _refuse(socket, error)
+        await socket.send_denial_response(refuse(socket, error))
         return
     stream = _Stream(socket, conversation, telemetry)
     try:
@@ -45,15 +45,6 @@ async def serve_stream(socket: WebSocket, verifier: VerifierLoop, telemetry: Tel
                 await reader
     finally:
         conversation.close()
-
-
-async def _refuse(socket: WebSocket, error: OutriderError) -> None:
-    """The reason is a message: a device that knows the verifier is about to leave comes again."""
-    mark_refused(socket.scope, error)
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        await socket.accept(SUBPROTOCOL)
-        await socket.send_bytes(to_frame(Fault.of(error), is_padded=True))
-        await socket.close(TRY_LATER)
 
 
 class _Stream:

@@ -427,20 +427,39 @@ def test_the_pages_ask_nobody_else_for_anything(toy: httpx.Client) -> None:
     assert "https://" not in page
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: GenerationMode) -> None:
-    """schemathesis makes requests from /openapi.json, right ones and wrong ones: every answer is as described there."""
-    described = toy.get("/openapi.json").json()
+def narrowed(described: dict[str, Any]) -> dict[str, Any]:
+    """The description, as far as this model goes and schemathesis writes: ids below 16, JSON."""
+    described = json.loads(json.dumps(described).replace(str(2**31 - 1), "15"))
     for route in described["paths"].values():
         for method in route.values():
-            method.get("requestBody", {}).get("content", {}).pop(MSGPACK, None)  # it writes none
-    described = json.loads(json.dumps(described).replace(str(2**31 - 1), "15"))  # ids that this model knows
-    schema = schemathesis.openapi.from_dict(described)
+            method.get("requestBody", {}).get("content", {}).pop(MSGPACK, None)
+    for name in ("VerifyRequest", "GenerateRequest"):
+        fields = described["components"]["schemas"][name]["properties"]
+        fields["tokens"]["minItems"] = 1
+        fields["target"]["enum"], fields["vocabulary"]["enum"] = ["", "t"], ["", "v"]
+    return described
+
+
+def without_whole_floats(value: Any) -> Any:
+    """To JSON Schema 3.0 is an integer; to the service a float is none."""
+    if isinstance(value, dict):
+        return {key: without_whole_floats(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_whole_floats(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: GenerationMode) -> None:
+    """schemathesis makes requests, right and wrong ones, from /openapi.json: every answer is as described there."""
+    schema = schemathesis.openapi.from_dict(narrowed(toy.get("/openapi.json").json()))
     statuses: Counter[int] = Counter()
 
     @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=schema.as_strategy(mode))
     def run(case: schemathesis.Case) -> None:
+        if mode is GenerationMode.POSITIVE:
+            case.body = without_whole_floats(case.body)
         response = case.call(base_url=str(toy.base_url), timeout=HANG_S)
         statuses[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
