@@ -2,15 +2,13 @@
 
 import json
 import logging
-import sys
 import time
 from typing import Any, TextIO
 
 from outrider.errors import InvalidParameter
 
-__all__ = ["FORMATS", "configure_logs"]
+__all__ = ["configure_logs", "formatter_of"]
 
-FORMATS = ("json", "text")
 LOGGERS = ("cloud_verifier", "uvicorn.error")
 BUILT_IN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
 
@@ -40,12 +38,20 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure_logs(format_name: str, stream: TextIO = sys.stderr) -> None:
-    """Write the service's events to `stream`. Raises InvalidParameter for an unknown format."""
-    if format_name not in FORMATS:
-        raise InvalidParameter(f"--log-format is {format_name}; give {' or '.join(FORMATS)}")
+FORMATS = {"json": JsonFormatter, "text": TextFormatter}
+
+
+def formatter_of(name: str) -> logging.Formatter:
+    """Raises InvalidParameter for an unknown format."""
+    if name not in FORMATS:
+        raise InvalidParameter(f"--log-format is {name}; give {' or '.join(FORMATS)}")
+    return FORMATS[name]()
+
+
+def configure_logs(formatter: logging.Formatter, stream: TextIO | None = None) -> None:
+    """Write the service's events to `stream`, standard error if none is given, and nowhere else."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if format_name == "json" else TextFormatter())
+    handler.setFormatter(formatter)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]

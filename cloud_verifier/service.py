@@ -4,7 +4,7 @@ import uvicorn
 from fastapi import FastAPI, WebSocket
 
 from cloud_verifier.answers import answer_errors
-from cloud_verifier.drain import DrainingServer
+from cloud_verifier.drain import GRACE_S, DrainingServer
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.openapi import add_pages
 from cloud_verifier.probes import probe_router
@@ -22,7 +22,7 @@ def _nobody() -> str:
 
 
 def create_app(verifier: VerifierLoop, model: str = "", engine: str = "") -> FastAPI:
-    """The application over a running verifier, which stays the caller's to close."""
+    """The application over a running verifier, which stays the caller's to close. `model`, `engine`: names to show."""
     telemetry = Telemetry(verifier, configured_tracer())
     app = FastAPI(title="Outrider verifier", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(ObserveRequests, telemetry=telemetry)
@@ -38,14 +38,16 @@ def create_app(verifier: VerifierLoop, model: str = "", engine: str = "") -> Fas
     return app
 
 
-def create_server(verifier: VerifierLoop, grace_s: float = 30.0) -> uvicorn.Server:
-    """The service over a running verifier, ready to run on sockets of the caller's."""
+def create_server(
+    verifier: VerifierLoop, model: str = "", engine: str = "", grace_s: float = GRACE_S
+) -> uvicorn.Server:
+    """The service over a running verifier, ready to run on sockets of the caller's; stopped by SIGTERM, it drains."""
     config = uvicorn.Config(
-        create_app(verifier),
+        create_app(verifier, model, engine),
         log_level="warning",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # lengths would leak repeats, and it costs more than it saves
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=1,  # after the drain, which has said all there was to say
     )
     return DrainingServer(config, verifier, grace_s)

@@ -25,19 +25,25 @@ def verifier(
     context: Annotated[int, typer.Option(help="Tokens that a session may have.")] = EngineSettings.max_context,
     provider: Annotated[str, typer.Option(help="cpu, cuda, qnn, coreml, openvino or directml.")] = "cpu",
     gpu_layers: Annotated[int, typer.Option(help="Layers on the GPU, for GGUF models; -1 for all.")] = 0,
+    grace: Annotated[float, typer.Option(help="Seconds that open sessions may go on after SIGTERM.")] = 30.0,
+    log_format: Annotated[str, typer.Option(help="json or text, a line an event, on standard error.")] = "text",
 ) -> None:
-    """Serve MODEL to devices until interrupted.
+    """Serve MODEL to devices until interrupted; SIGTERM lets open sessions finish first.
 
     Example:
 
         outrider verifier qwen2.5-coder-1.5b-onnx --port 8700
     """
     try:
+        from cloud_verifier.logs import configure_logs, formatter_of
         from cloud_verifier.service import create_server
     except ImportError as error:
         raise MissingExtra(f'the service needs {error.name}; run: pip install "outrider[server]"') from None
     if not 1 <= sessions <= 1024:
         raise InvalidParameter(f"--sessions is {sessions}; give a number from 1 to 1024")
+    if not 0 <= grace <= 86400:
+        raise InvalidParameter(f"--grace is {grace:g}; give seconds from 0 to 86400")
+    formatter = formatter_of(log_format)
     listener = _listen(host, port)
     settings = EngineSettings(
         num_threads=threads,
@@ -50,7 +56,7 @@ def verifier(
         folder = catalog.find(model)
         with show_progress() as progress:
             target = open_verifier(folder, settings, progress)
-        server = create_server(target.loop)
+        server = create_server(target.loop, folder.name, folder.manifest.format, grace)
 
         def stop(number: int, frame: object) -> None:
             server.should_exit = True
@@ -62,6 +68,7 @@ def verifier(
             address, bound = listener.getsockname()[:2]
             at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
             console.print(f"{folder.name} verifies at http://{at}  (Ctrl-C stops it)", markup=False)
+            configure_logs(formatter)
             server.run(sockets=[listener])
             console.print("stopped")
         finally:

@@ -6,7 +6,7 @@ Several may listen on one port at once, as replicas behind one address do.
 import socket
 import sys
 
-from cloud_verifier.logs import configure_logs
+from cloud_verifier.logs import configure_logs, formatter_of
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.service import create_server
 from cloud_verifier.verifier import Verifier
@@ -14,7 +14,7 @@ from tests.toy import ToyEngine
 
 
 def serve(port: int, grace_s: float) -> None:
-    configure_logs("json")
+    configure_logs(formatter_of("json"))
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(("127.0.0.1", port))

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import random
+import re
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -35,6 +37,7 @@ from tests.serving import serving
 from tests.toy import ToyEngine
 
 MSGPACK = "application/msgpack"
+ROOT = Path(__file__).parents[2]
 PARAMS = {"temperature": SAMPLED.temperature, "seed": SAMPLED.seed}
 WANT = target_alone(num_tokens=200)
 HANG_S = 20.0
@@ -425,6 +428,16 @@ def test_the_pages_ask_nobody_else_for_anything(toy: httpx.Client) -> None:
     assert "<script" not in page
     assert "http://" not in page.replace("http://127.0.0.1", "")
     assert "https://" not in page
+
+
+def test_the_example_of_the_page(toy: httpx.Client) -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    [(path, asked, told)] = re.findall(r"```http\nPOST (\S+)\n(.*?)\n\n(.*?)\n```", page, re.DOTALL)
+    assert toy.post(path, json=json.loads(asked)).json() == json.loads(told)
+    fields = toy.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("VerifyRequest", "GenerateRequest", "Sampling", "VerifyAnswer", "Model"):
+        for field in fields[name]["properties"]:
+            assert f"`{field}`" in page or f'"{field}"' in page, f"docs/protocol.md does not name {field}"
 
 
 def narrowed(described: dict[str, Any]) -> dict[str, Any]:
