@@ -61,7 +61,7 @@ class WebSocketLink:
                 self._url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 additional_headers={"Authorization": f"Bearer {self._token}"} if self._token else None,
-                ssl=self._tls if self._url.startswith("wss:") else None,
+                ssl=(self._tls or True) if self._url.startswith("wss:") else None,
                 compression=None,  # lengths would leak repeats, and it costs more than it saves
                 open_timeout=CONNECT_S,
                 close_timeout=CLOSE_S,
