@@ -14,9 +14,10 @@ from cloud_verifier.refusal import refuse
 from cloud_verifier.settings import ServiceSettings
 from outrider.errors import Refused, TooLarge, TooMany, TooSlow, Unauthorized
 
-__all__ = ["Bucket", "Guard", "max_body_bytes", "max_message_bytes"]
+__all__ = ["MAX_HEAD_BYTES", "Bucket", "Guard", "max_body_bytes", "max_message_bytes"]
 
 BURST_S = 2.0  # seconds' worth that may come at once
+MAX_HEAD_BYTES = 16 * 1024
 ROOM = 64 * 1024  # for all but the token ids, and for lists a little too long, which a better sentence refuses
 
 
@@ -62,11 +63,15 @@ class Guard:
         self._num_open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        credential = scope.get("state", {}).get("credential") if scope["type"] != "lifespan" else None
-        if credential is None:  # what the gate lets in unasked
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        credential = scope.get("state", {}).get("credential")
         try:
+            _check_head(scope)
+            if credential is None:  # what the gate lets in unasked
+                await self._app(scope, receive, send)
+                return
             self._enter(credential)
         except Refused as error:
             await refuse(error, scope, send)
@@ -139,6 +144,14 @@ class Guard:
             return event
 
         return metered
+
+
+def _check_head(scope: Scope) -> None:
+    """A head that came in one piece went past the server's own bound."""
+    if len(scope["path"]) + sum(len(key) + len(value) + 4 for key, value in scope["headers"]) > MAX_HEAD_BYTES:
+        error = TooLarge(f"the headers are over {MAX_HEAD_BYTES} bytes; send fewer")
+        error.http_status = 431
+        raise error
 
 
 def _too_many(sentence: str, wait_s: float) -> TooMany:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from cloud_verifier.guard import Bucket, max_message_bytes
+from cloud_verifier.guard import MAX_HEAD_BYTES, Bucket, max_message_bytes
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.service import create_app
 from cloud_verifier.settings import ServiceSettings
@@ -24,10 +24,10 @@ from outrider.errors import InvalidParameter
 
 __all__ = ["create_server", "tls_context"]
 
-MAX_HEAD_BYTES = 16 * 1024
 MAX_FRAGMENTS = 16  # of one message; devices send one
 CONTROL_FRAMES_PER_S = 10.0
 POLICY = 1008  # WebSocket close code: a rule was broken
+MALFORMED = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -128,7 +128,8 @@ class _Http(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         super().handle_websocket_upgrade(event)
         protocol = self.transport.get_protocol()
-        if isinstance(protocol, _WebSocket) and not protocol.handshake_initiated:  # it was malformed
+        if isinstance(protocol, _WebSocket) and not protocol.handshake_initiated:
+            self.transport.write(MALFORMED)
             self.transport.close()
 
     def _expect_head(self) -> None:
@@ -150,9 +151,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._control = Bucket(CONTROL_FRAMES_PER_S)
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # the handshake is not over
-            self.transport.close()
-        else:
+        if self.conn.close_sent is not None:  # else the handshake was malformed, and is answered above
             super().handle_parser_exception()
 
     def handle_cont(self, event: Frame) -> None:

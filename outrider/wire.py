@@ -69,6 +69,15 @@ FewIds = Annotated[bytes, msgspec.Meta(max_length=4 * MAX_DRAFTS)]
 class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """Base of all messages; the subclasses' tags are part of the protocol."""
 
+    def __repr__(self) -> str:
+        """Sizes and not contents: what a log or a traceback shows tells no token."""
+        sizes = (
+            f"{name}: {len(value)} bytes"
+            for name in self.__struct_fields__
+            if isinstance(value := getattr(self, name), bytes)
+        )
+        return f"{type(self).__name__}({', '.join(sizes)})"
+
 
 class Params(Message, frozen=True):
     """SamplingParams as they travel."""
