@@ -5,6 +5,7 @@ Knows nothing of the application behind it.
 """
 
 import asyncio
+import logging
 import ssl
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from cloud_verifier.settings import ServiceSettings
 from outrider.errors import InvalidParameter
 
 __all__ = ["create_server", "tls_context"]
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.WARNING)  # below it the library logs what was sent
 
 MAX_FRAGMENTS = 16  # of one message; devices send one
 CONTROL_FRAMES_PER_S = 10.0
@@ -143,12 +147,18 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """A socket that is closed for what no device does. Its frames and headers are never logged, whatever the level."""
+    """A socket that is closed for what no device does. Its frames, headers and addresses are never logged."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = logger
         self.conn.debug = False
         self._control = Bucket(CONTROL_FRAMES_PER_S)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # it was refused, which uvicorn would log as an error
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is not None:  # else the handshake was malformed, and is answered above

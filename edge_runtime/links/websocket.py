@@ -1,6 +1,7 @@
 """A link to a verifier service: one WebSocket, one message a frame, no compression, frames padded to few sizes."""
 
 import asyncio
+import logging
 import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +23,9 @@ from outrider.errors import (
 from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down, from_frame, to_frame
 
 __all__ = ["WebSocketLink"]
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.WARNING)  # below it the library logs tokens and frames
 
 CONNECT_S = 10.0
 CLOSE_S = 2.0
@@ -67,6 +71,7 @@ class WebSocketLink:
                 close_timeout=CLOSE_S,
                 max_size=MAX_MESSAGE_BYTES,
                 proxy=None,
+                logger=logger,
             )
         except (InvalidURI, UnicodeError):
             raise InvalidParameter(f"{self._address!r} is not a verifier's address; give host:port") from None

@@ -1,6 +1,7 @@
 """The service over the toy engine on a loopback port, and plain sockets to be rude to it with."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from outrider.wire import STREAM_PATH, SUBPROTOCOL, Down, Fault, Up, Verified, d
 from outrider.wire import unpack_ids as unpack
 from tests.serving import UNHURRIED, serving
 from tests.toy import ToyEngine
+
+silent = logging.getLogger("tests.client")  # what a test says itself is not to be found in the service's logs
+silent.disabled = True
 
 LIMIT_S = 20.0  # nothing here takes a second; this is for what would hang
 
@@ -43,6 +47,7 @@ class ToyService:
             additional_headers=headers,
             compression=None,
             open_timeout=LIMIT_S,
+            logger=silent,
             **more,
         )
 
