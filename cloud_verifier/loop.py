@@ -118,7 +118,7 @@ class VerifierLoop:
                 self._take_in(self._verifier.wait_s())
                 for name, message in self._verifier.step():
                     self._deliver(name, message)
-        except Exception as error:  # where and what kind; its text might quote what somebody sent
+        except Exception as error:  # noqa: BLE001  told below; its text might quote what somebody sent
             where = "".join(traceback.format_tb(error.__traceback__))
             logger.error("the verifier's thread failed with %s at\n%s", type(error).__name__, where)
         finally:  # whatever ended it, nobody is left waiting

@@ -70,13 +70,12 @@ class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     """Base of all messages; the subclasses' tags are part of the protocol."""
 
     def __repr__(self) -> str:
-        """Sizes and not contents: what a log or a traceback shows tells no token."""
-        sizes = (
-            f"{name}: {len(value)} bytes"
-            for name in self.__struct_fields__
-            if isinstance(value := getattr(self, name), bytes)
-        )
-        return f"{type(self).__name__}({', '.join(sizes)})"
+        """Of lists the sizes and not the contents: what a log or a traceback shows tells no token."""
+        shown = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            shown.append(f"{name}=<{len(value)}>" if isinstance(value, bytes | list) else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Params(Message, frozen=True):

@@ -64,7 +64,7 @@ def every_failing_path(service: ToyService, tokens: TokenFile, secret: str, engi
         f"{TEXT}\r\n\r\n",
         f"x: {TEXT * 2000}\r\n\r\n",
         "\r\n",
-        f"\0{TEXT}\r\n",
+        f"\0{TEXT}\r\n\r\n",
     ):
         with service.plain() as connection:
             bodies.append(answer(connection, (head + "Connection: close\r\n" + rest).encode()))
