@@ -170,3 +170,8 @@ def test_the_greatest_id_is_served(service: ToyService) -> None:
     with service.stream() as stream:
         say(stream, open_message([1, 15], stop_ids=pack_ids([15]), params=Params(0.0, 0, 1.0, 0.0, 0)))
         assert isinstance(last_word(stream)[1], Verified)
+
+
+def test_no_probabilities_travel() -> None:
+    """The only fractions a device sends are the sampling's own parameters."""
+    assert [field[:2] for field in FLOATS] == [(Open, (3, 0)), (Open, (3, 2)), (Open, (3, 3))]

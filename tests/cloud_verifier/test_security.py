@@ -23,7 +23,7 @@ from cloud_verifier.verifier import Verifier
 from edge_runtime.links import WebSocketLink
 from edge_runtime.session import GenerationRequest
 from outrider.errors import InvalidParameter, LinkLost, Unauthorized
-from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened, Verified
+from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened, Up, Verified
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, open_message, target_alone
 from tests.cloud_verifier.toy_service import ToyService, answer, hear, last_word, say, toy_service
 from tests.edge_runtime.test_session import collect
@@ -162,6 +162,17 @@ def test_credentials_and_not_names_reach_the_verifier(service: ToyService, token
         assert isinstance(opened, Opened)
         assert service.verifier.credential_of(opened.session) == token.id
         say(stream, Cancel())
+
+
+def test_sessions_have_names_that_nobody_can_use(service: ToyService, secret: str) -> None:
+    fields = {name for message in Up.__args__ for name in message.__struct_fields__}
+    assert not any("session" in name for name in fields)
+    assert not any("{" in path for _, path in doors())
+    names = {service.verifier.open(open_message(), str(number % 40)).session for number in range(200)}
+    for name in names:
+        service.verifier.close(name)
+    assert len(names) == 200
+    assert min(map(len, names)) >= 43  # 256 bits
 
 
 def test_a_revoked_token_ends_its_sessions_and_no_other(service: ToyService, tokens: TokenFile) -> None:
