@@ -4,6 +4,7 @@
 """
 
 import logging
+import math
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,9 +15,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from cloud_verifier.calls import ClientLeft
 from cloud_verifier.schemas import JSON, MSGPACK, ErrorAnswer, ErrorBody, write
 from cloud_verifier.telemetry import CLIENT_LEFT, mark_refused, request_id_of
-from outrider.errors import InvalidParameter, OutriderError
+from outrider.errors import InvalidParameter, OutriderError, Unauthorized
 
-__all__ = ["answer", "answer_errors", "refuse", "told"]
+__all__ = ["answer", "answer_errors", "headers_of", "refuse", "told"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,18 @@ def refuse(request: HTTPConnection, error: OutriderError, headers: dict[str, str
     """The answer that an error is, to a request or to a WebSocket's handshake."""
     mark_refused(request.scope, error)
     response = answer(request, told(error, request_id_of(request)), error.http_status)
-    response.headers.update(headers or {})
-    if error.may_retry:
-        response.headers["retry-after"] = str(max(1, -(-error.retry_after_ms // 1000)))
+    response.headers.update({**headers_of(error), **(headers or {})})
     return response
+
+
+def headers_of(error: OutriderError) -> dict[str, str]:
+    """What tells a client's library what to do: show a token, come again later."""
+    headers = {}
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    if error.may_retry:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
+    return headers
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -6,7 +6,7 @@ there is no hash to collide, and nobody's time tells what somebody else sent. Th
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.engines.base import Engine
 from outrider.errors import EngineFull
@@ -22,7 +22,7 @@ class _Entry:
 
     sequence: int
     credential: str
-    token_ids: Sequence[int]
+    token_ids: Sequence[int] = field(repr=False)
     session: str | None
 
 

@@ -14,11 +14,10 @@ import uvicorn
 
 from cloud_verifier.loop import VerifierLoop
 
-__all__ = ["GRACE_S", "DrainingServer"]
+__all__ = ["DrainingServer"]
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 30.0
 LEAVE_S = 0.5  # for last words to be written
 
 

@@ -6,11 +6,11 @@ the session goes at once.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -29,18 +29,16 @@ from cloud_verifier.schemas import (
     logprobs_of,
     read,
 )
+from cloud_verifier.security import credential_of
 from cloud_verifier.telemetry import Telemetry, request_id_of
 from outrider.errors import OutriderError
 from outrider.wire import Logprobs, unpack_ids
 
-__all__ = ["rest_router"]
+__all__ = ["add_rest"]
 
 
-def rest_router(
-    verifier: VerifierLoop, telemetry: Telemetry, credential_of: Callable[..., Any], model: str, engine: str
-) -> APIRouter:
-    """`credential_of` is the dependency that says whose request it is; `model` and `engine` are names to show."""
-    router = APIRouter(prefix="/v1")
+def add_rest(app: FastAPI, verifier: VerifierLoop, telemetry: Telemetry, model: str, engine: str) -> None:
+    """`model` and `engine` are names to show."""
     core = verifier.verifier
 
     def converse(door: str, request: Request, credential: str) -> Conversation:
@@ -67,11 +65,15 @@ def rest_router(
         known = Model(model, engine, core.target, core.vocabulary, core.n_vocab, core.max_context)
         return answer(request, Models([known]))
 
-    add = router.add_api_route
-    add("/verify", verify_drafts, methods=["POST"], **describe("Check drafts", VerifyRequest, VerifyAnswer))
-    add("/generate", generate, methods=["POST"], **describe("Generate", GenerateRequest, GenerateAnswer, streams=True))
-    add("/models", models, methods=["GET"], **describe("What runs here", None, Models))
-    return router
+    add = app.add_api_route
+    add("/v1/verify", verify_drafts, methods=["POST"], **describe("Check drafts", VerifyRequest, VerifyAnswer))
+    add(
+        "/v1/generate",
+        generate,
+        methods=["POST"],
+        **describe("Generate", GenerateRequest, GenerateAnswer, streams=True),
+    )
+    add("/v1/models", models, methods=["GET"], **describe("What runs here", None, Models))
 
 
 async def _read(request: Request, kind: type[VerifyRequest] | type[GenerateRequest]) -> Any:

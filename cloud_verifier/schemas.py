@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from outrider.choice import MAX_SEED, SamplingParams
-from outrider.errors import InvalidParameter, InvalidToken, OutriderError, ProtocolError
+from outrider.errors import InvalidParameter, InvalidToken, OutriderError, ProtocolError, WrongContentType
 from outrider.wire import MAX_DRAFTS, MAX_LOGPROBS, MAX_POSITION, Logprobs, unpack_ids
 
 __all__ = [
@@ -143,12 +143,10 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 def read(body: bytes, media_type: str, kind: type[T]) -> T:
-    """Raises ProtocolError, InvalidToken, InvalidParameter; the message quotes no value."""
+    """Raises WrongContentType, ProtocolError, InvalidToken, InvalidParameter; the message quotes no value."""
     media_type = media_type.split(";")[0].strip().lower()
     if media_type not in (JSON, MSGPACK):
-        error = InvalidParameter(f"a body has to be {JSON} or {MSGPACK}; set Content-Type")
-        error.http_status = 415
-        raise error
+        raise WrongContentType(f"a body has to be {JSON} or {MSGPACK}; set Content-Type")
     try:
         return msgspec.json.decode(body, type=kind) if media_type == JSON else msgspec.msgpack.decode(body, type=kind)
     except msgspec.ValidationError as broken:

@@ -1,53 +1,72 @@
-"""The verifier as an ASGI application: its doors, and the server that holds them. Each door is a module of its own."""
+"""The verifier as an ASGI application: settings in, doors out. Each door is a module of its own."""
 
-import uvicorn
-from fastapi import FastAPI, WebSocket
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, WebSocket
+from starlette.middleware import Middleware
 
 from cloud_verifier.answers import answer_errors
-from cloud_verifier.drain import GRACE_S, DrainingServer
+from cloud_verifier.guard import Guard, max_body_bytes
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.openapi import add_pages
-from cloud_verifier.probes import probe_router
-from cloud_verifier.rest import rest_router
+from cloud_verifier.probes import add_probes
+from cloud_verifier.rest import add_rest
+from cloud_verifier.security import Gate, credential_of
+from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.stream import serve_stream
 from cloud_verifier.telemetry import ObserveRequests, Telemetry
+from cloud_verifier.tokens import TokenFile
 from cloud_verifier.tracing import configured_tracer
-from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH
+from outrider.wire import STREAM_PATH
 
-__all__ = ["create_app", "create_server"]
+__all__ = ["create_app"]
 
-
-def _nobody() -> str:
-    return ""
+WATCH_S = 1.0  # between two looks at whether a token was revoked
 
 
-def create_app(verifier: VerifierLoop, model: str = "", engine: str = "") -> FastAPI:
-    """The application over a running verifier, which stays the caller's to close. `model`, `engine`: names to show."""
+def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> FastAPI:
+    """The application over a running verifier, which stays the caller's to close."""
+    settings = settings or ServiceSettings()
     telemetry = Telemetry(verifier, configured_tracer())
-    app = FastAPI(title="Outrider verifier", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(ObserveRequests, telemetry=telemetry)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_end_revoked(settings.tokens, verifier))
+            yield
+            watching.cancel()
+
+    app = FastAPI(
+        title="Outrider verifier",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(ObserveRequests, telemetry=telemetry),
+            Middleware(Gate, settings=settings),
+            Middleware(Guard, settings=settings, max_body_bytes=max_body_bytes(verifier.verifier.max_context)),
+        ],
+    )
     answer_errors(app)
-    app.include_router(probe_router(verifier, telemetry, _nobody))
-    app.include_router(rest_router(verifier, telemetry, _nobody, model, engine))
-    add_pages(app)
+    add_probes(app, verifier, telemetry)
+    add_rest(app, verifier, telemetry, settings.model, settings.engine)
+    if settings.tokens is None and not settings.is_public:
+        add_pages(app)
 
     @app.websocket(STREAM_PATH)
-    async def stream(socket: WebSocket) -> None:
-        await serve_stream(socket, verifier, telemetry, "")
+    async def stream(socket: WebSocket, credential: Annotated[str, Depends(credential_of)]) -> None:
+        await serve_stream(socket, verifier, telemetry, credential)
 
     return app
 
 
-def create_server(
-    verifier: VerifierLoop, model: str = "", engine: str = "", grace_s: float = GRACE_S
-) -> uvicorn.Server:
-    """The service over a running verifier, ready to run on sockets of the caller's; stopped by SIGTERM, it drains."""
-    config = uvicorn.Config(
-        create_app(verifier, model, engine),
-        log_level="warning",
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # lengths would leak repeats, and it costs more than it saves
-        timeout_graceful_shutdown=1,  # after the drain, which has said all there was to say
-    )
-    return DrainingServer(config, verifier, grace_s)
+async def _end_revoked(tokens: TokenFile | None, verifier: VerifierLoop) -> None:
+    """End the sessions of tokens that are no longer valid, for as long as the service runs."""
+    while tokens is not None:
+        for credential in tokens.take_revoked():
+            verifier.revoke(credential)
+        await asyncio.sleep(WATCH_S)

@@ -8,7 +8,8 @@ import sys
 
 from cloud_verifier.logs import configure_logs, formatter_of
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_server
+from cloud_verifier.server import create_server
+from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.verifier import Verifier
 from tests.toy import ToyEngine
 
@@ -21,7 +22,7 @@ def serve(port: int, grace_s: float) -> None:
     listener.listen()
     verifier = Verifier(ToyEngine(max_sequences=4), target="t", vocabulary="v")
     loop = VerifierLoop(verifier)
-    server = create_server(loop, grace_s=grace_s)
+    server = create_server(loop, ServiceSettings(grace_s=grace_s))
     print(listener.getsockname()[1], flush=True)
     server.run(sockets=[listener])
     loop.close()

@@ -102,7 +102,7 @@ def test_refusals_are_counted_by_code() -> None:
     with service() as (client, loop, _):
         client.post("/v1/verify", json={"tokens": [16], "drafts": []})
         client.post("/v1/verify", json={"tokens": [1], "drafts": [], "target": "x"})
-        client.post("/v1/nothing")
+        client.get("/v1/nothing")
         loop.start_draining()
         client.post("/v1/generate", json={"tokens": [1]})
         with pytest.raises(Overloaded):
