@@ -44,8 +44,8 @@ class Packed:
     """A pass. `numbers` holds the `FIELDS` one after the other:
 
     of each token its id, position, slot and cell in the cache and place in the grid; of each place in the grid its
-    token; of each lane its slot and the cell it starts at; the tokens whose logits are wanted, the first `num_wanted` of
-    them in earnest.
+    token; of each lane its slot and the cell it starts at; the tokens whose logits are wanted, `num_wanted` of them and
+    padding.
     `sees` [num_lanes, num_rows, num_rows]: which rows of its lane each row sees, itself among them.
     """
 
@@ -56,7 +56,7 @@ class Packed:
 
 
 def pack(pieces: Sequence[Chunk], starts: Sequence[int], capacity: int) -> Packed:
-    """`starts`: positions each piece's sequence holds. `parents` make a piece a tree. Padding goes to cell `capacity`."""
+    """`starts`: positions that each piece's sequence holds. Padding goes to cell `capacity`. Parents make a tree."""
     lengths = np.array([len(piece.token_ids) for piece in pieces])
     num_wanted = np.array([piece.num_logits for piece in pieces])
     slot = np.array([piece.sequence for piece in pieces])
