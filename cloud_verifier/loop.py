@@ -135,20 +135,24 @@ class VerifierLoop:
             connection.deliver(message)
 
     def _take_in(self, wait_s: float | None) -> None:
-        """Read all messages that are there; with nothing to do, wait for one."""
+        """Read the messages that are there now, not those that go on coming; with nothing to do, wait for one."""
         is_waiting = wait_s is None or wait_s > 0
         try:
             item = self._inbox.get(block=is_waiting, timeout=wait_s)
-            while True:
-                if item is None:
-                    self._is_closing = True
-                elif isinstance(item, str):
-                    self._end_all(item)
-                else:
-                    self._handle(*item)
+            for _ in range(self._inbox.qsize()):
+                self._read(item)
                 item = self._inbox.get_nowait()
+            self._read(item)
         except queue.Empty:
             return
+
+    def _read(self, item: tuple[Connection, Up | None] | str | None) -> None:
+        if item is None:
+            self._is_closing = True
+        elif isinstance(item, str):
+            self._end_all(item)
+        else:
+            self._handle(*item)
 
     def _end_all(self, credential: str) -> None:
         for name, connection in list(self._connections.items()):

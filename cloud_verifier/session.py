@@ -11,7 +11,7 @@ import math
 
 from cloud_verifier.limits import MAX_PENDING
 from cloud_verifier.pending import Pending
-from outrider.acceptance import accept_tree
+from outrider.acceptance import accept
 from outrider.choice import SamplingParams, choose, top_logprobs
 from outrider.engines.base import Engine, Logits
 from outrider.wire import Draft, Logprobs, Open, Verified, pack_ids, unpack_ids, unpack_parents
@@ -79,7 +79,7 @@ class VerifierSession:
             self.pending = tree
 
     def _append(self, start: int, chain: Pending) -> None:
-        known = [*self.token_ids[start:], *self.pending.token_ids]
+        known = [*self.token_ids[start:], *self.pending.token_ids[max(0, start - self.frontier) :]]
         drafts = chain.token_ids
         if start > self.frontier + len(self.pending) or drafts[: len(known)] != known[: len(drafts)]:
             self._miss()
@@ -101,7 +101,7 @@ class VerifierSession:
         depths = {-1: 0}
         for row, parent in enumerate(drafts.parents):
             depths[row] = depths[parent] + 1
-        verified, path = accept_tree(
+        verified, path = accept(
             drafts.token_ids,
             drafts.parents,
             lambda row: choose(logits[row + 1], self.params, start + depths[row]),

@@ -6,34 +6,21 @@ no random number. So the tokens that come out are the target's own, whatever the
 
 from collections.abc import Callable, Sequence
 
-__all__ = ["accept_chain", "accept_tree"]
+__all__ = ["accept"]
 
 
-def accept_chain(drafts: Sequence[int], choice_at: Callable[[int], int]) -> list[int]:
-    """The verified tokens a chain of drafts earns: its accepted drafts, then one more choice of the target.
-
-    `choice_at(i)` is the target's choice after the first i drafts, asked in order and only as far as needed.
-
-    >>> accept_chain([5, 6, 9], lambda i: [5, 6, 7, 8][i])
-    [5, 6, 7]
-    """
-    verified: list[int] = []
-    for index in range(len(drafts) + 1):
-        verified.append(choice_at(index))
-        if index < len(drafts) and drafts[index] != verified[index]:
-            break
-    return verified
-
-
-def accept_tree(
+def accept(
     drafts: Sequence[int], parents: Sequence[int], choice_at: Callable[[int], int]
 ) -> tuple[list[int], list[int]]:
-    """The same for a tree: (verified tokens, rows of the accepted drafts from the root down).
+    """What drafts earn: (verified tokens, rows of the accepted drafts from the root down).
 
-    `parents[i]` is the row that draft i follows, or -1 at the root; a parent stands before its children.
-    `choice_at(row)` is the target's choice after draft `row`, `choice_at(-1)` at the root.
+    `parents[i]` is the row that draft i follows, or -1 at the root; a parent stands before its children. A chain is
+    -1, 0, 1, ... `choice_at(row)` is the target's choice after draft `row`, `choice_at(-1)` at the root, asked only as
+    far as needed. The verified tokens are the accepted drafts and the one choice after them.
 
-    >>> accept_tree([5, 6, 7, 8], [-1, -1, 1, 1], lambda row: {-1: 6, 1: 8, 3: 4}[row])
+    >>> accept([5, 6, 9], [-1, 0, 1], lambda row: [5, 6, 7, 8][row + 1])
+    ([5, 6, 7], [0, 1])
+    >>> accept([5, 6, 7, 8], [-1, -1, 1, 1], lambda row: {-1: 6, 1: 8, 3: 4}[row])
     ([6, 8, 4], [1, 3])
     """
     children: dict[tuple[int, int], int] = {}

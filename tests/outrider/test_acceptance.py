@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.acceptance import accept_chain, accept_tree
+from outrider.acceptance import accept
 
 ids = st.integers(0, 3)
 
@@ -12,17 +12,18 @@ ids = st.integers(0, 3)
 def test_a_chain_earns_the_target_s_own_tokens(drafts: list[int], target: list[int]) -> None:
     asked = []
 
-    def choice_at(index: int) -> int:
-        asked.append(index)
-        return target[index]
+    def choice_at(row: int) -> int:
+        asked.append(row)
+        return target[row + 1]
 
-    verified = accept_chain(drafts, choice_at)
+    verified, path = accept(drafts, range(-1, len(drafts) - 1), choice_at)
     assert verified == target[: len(verified)]
     assert len(verified) >= 1
     num_accepted = len(verified) - 1
     assert drafts[:num_accepted] == target[:num_accepted]
     assert num_accepted == len(drafts) or drafts[num_accepted] != target[num_accepted]
-    assert asked == list(range(len(verified)))  # no choice is made that is not needed
+    assert path == list(range(num_accepted))
+    assert asked == [-1, *path]  # no choice is made that is not needed
 
 
 @given(st.data())
@@ -36,7 +37,7 @@ def test_a_tree_earns_the_longest_agreeing_path(data: st.DataObject) -> None:
     def target(prefix: tuple[int, ...]) -> int:
         return hash((7, prefix)) % 4
 
-    verified, rows = accept_tree(drafts, parents, lambda row: target(path_to(row)))
+    verified, rows = accept(drafts, parents, lambda row: target(path_to(row)))
     said: tuple[int, ...] = ()
     for token_id in verified:
         assert token_id == target(said)
@@ -47,11 +48,4 @@ def test_a_tree_earns_the_longest_agreeing_path(data: st.DataObject) -> None:
 
 def test_equal_siblings_are_one_node() -> None:
     choices = {-1: 5, 0: 6, 2: 7}
-    assert accept_tree([5, 5, 6], [-1, -1, 1], lambda row: choices[row]) == ([5, 6, 7], [0, 2])
-
-
-def test_a_chain_is_a_tree_with_one_branch() -> None:
-    drafts, target = [5, 6, 9, 1], [5, 6, 7, 8, 9]
-    chain = accept_chain(drafts, target.__getitem__)
-    tree, rows = accept_tree(drafts, [-1, 0, 1, 2], lambda row: target[row + 1])
-    assert (chain, rows) == (tree, [0, 1])
+    assert accept([5, 5, 6], [-1, -1, 1], lambda row: choices[row]) == ([5, 6, 7], [0, 2])

@@ -199,13 +199,12 @@ def test_a_verifier_that_dies_mid_way_ends_it_with_a_reason() -> None:
 
 
 def test_control_c_ends_it_with_a_reason_and_leaves_nothing() -> None:
-    with verifier("--threads", "1", "--context", "256") as (address, server):
-        server.send_signal(signal.SIGSTOP)
-        process = endless("--verifier", address)
-        time.sleep(2.0)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=LIMIT_S)
-        server.send_signal(signal.SIGCONT)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = endless("--verifier", f"127.0.0.1:{listener.getsockname()[1]}")
+        connection, _ = listener.accept()  # it is under way, and will hear nothing
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, err
     assert err.rstrip().endswith("[interrupted]")
     assert "Traceback" not in err
