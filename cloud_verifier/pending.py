@@ -4,7 +4,6 @@ Knows no engine and no epochs. Row numbers and parents as in `outrider.acceptanc
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 __all__ = ["Pending"]
 
@@ -26,7 +25,7 @@ class Pending:
 
     @property
     def is_chain(self) -> bool:
-        return not self.parents or (self.parents[0] == -1 and all(b == a + 1 for a, b in pairwise(self.parents)))
+        return self.parents == list(range(-1, len(self.parents) - 1))
 
     def append(self, token_ids: Sequence[int], confidences: Sequence[float]) -> None:
         """More of a chain, at its end."""
@@ -36,15 +35,17 @@ class Pending:
 
     def advance(self, token_ids: Sequence[int]) -> bool:
         """The frontier moved over these: keep what follows them. False when other tokens were guessed there."""
+        children: dict[tuple[int, int], int] = {}
+        for child, branch in enumerate(zip(self.parents, self.token_ids, strict=True)):
+            children.setdefault(branch, child)
         row = -1
         for token_id in token_ids:
-            children = [child for child, parent in enumerate(self.parents) if parent == row]
-            if not children:
+            found = children.get((row, token_id))
+            if found is None:
+                if row in self.parents:
+                    return False
                 self._keep_below(len(self.token_ids))
                 return True
-            found = next((child for child in children if self.token_ids[child] == token_id), None)
-            if found is None:
-                return False
             row = found
         self._keep_below(row)
         return True

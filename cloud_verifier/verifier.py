@@ -224,6 +224,7 @@ class Verifier:
                 continue
             turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self.limits.fill_tokens))
             room -= len(turns[-1].chunk.token_ids) - 1
+        self.cache.make_room(in_use=chosen)
         return turns
 
     def _choose(self, said: Said) -> list[str]:
