@@ -15,7 +15,7 @@ from outrider.engines.packing import Packed, Shape
 
 __all__ = ["CudaGraphs"]
 
-MAX_GRAPHS = 256
+MAX_GRAPHS = 128
 MAX_TOKENS = 512  # of a pass that is recorded; longer ones have enough to do on the GPU to hide what launching costs
 
 Run = Callable[[Shape, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -5,6 +5,7 @@ sizes are rounded up so that few shapes occur; on CUDA each of them becomes a gr
 about text or sampling.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -65,7 +66,8 @@ class TorchEngine:
         if warm.shape[-1] != self.n_vocab:
             raise InvalidModel(f"the model takes {self.n_vocab} ids but gives {warm.shape[-1]} logits; it is no target")
         if self._device.type == "cuda" and _rope_type(config) not in CHANGING_ROPES:
-            self._graphs = CudaGraphs(self._run, self.n_vocab, self._device)
+            with _typed():
+                self._graphs = CudaGraphs(self._run, self.n_vocab, self._device)
 
     def allocate(self) -> int:
         return self._sequences.allocate()
@@ -97,16 +99,12 @@ class TorchEngine:
     def _forward(self, pieces: Sequence[Chunk], starts: Sequence[int]) -> Logits:
         """One pass; the logits of all wanted rows, [sum of num_logits, n_vocab]."""
         packed = pack(pieces, starts, self._cache.capacity)
-        try:
-            with torch.inference_mode():
-                if self._graphs is not None:
-                    return self._graphs(packed)
-                numbers, sees = (torch.from_numpy(array).to(self._device) for array in (packed.numbers, packed.sees))
-                logits: Logits = self._run(packed.shape, numbers, sees)[: packed.num_wanted].cpu().numpy()
-                return logits
-        except RuntimeError as error:  # out of memory among them
-            reason = str(error).splitlines()[0]
-            raise EngineError(f"torch failed ({reason}); release the sequence and ask for less") from error
+        with _typed(), torch.inference_mode():
+            if self._graphs is not None:
+                return self._graphs(packed)
+            numbers, sees = (torch.from_numpy(array).to(self._device) for array in (packed.numbers, packed.sees))
+            logits: Logits = self._run(packed.shape, numbers, sees)[: packed.num_wanted].cpu().numpy()
+            return logits
 
     def _run(self, shape: Shape, numbers: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
         """A packed pass on the device, float32 [num_wanted, n_vocab]. Nothing here may look at the numbers' values."""
@@ -163,6 +161,16 @@ class TorchEngine:
         self._cache = SlotCache(0, 0, 0)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def _typed() -> Iterator[None]:
+    """What torch raises, out of memory among it, as an EngineError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(f"torch failed ({reason}); release the sequence and ask for less") from error
 
 
 def _device(provider: str) -> torch.device:

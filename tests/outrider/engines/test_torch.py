@@ -215,6 +215,16 @@ def test_rounding_sizes_up_changes_nothing(engine: TorchEngine, monkeypatch: pyt
     assert [shape.num_tokens for shape in shapes] == [94, 49, 2]
 
 
+def test_sizes_rounded_to_one_shape_agree_in_every_bit(engine: TorchEngine) -> None:
+    sequence = engine.allocate()
+    engine.extend([Chunk(sequence, TOKENS[:40], 0)])
+    expected = engine.extend([Chunk(sequence, TOKENS[40:48], 8)])[0]
+    for size in (5, 6, 7):
+        engine.truncate(sequence, 40)
+        found = engine.extend([Chunk(sequence, TOKENS[40 : 40 + size], size)])[0]
+        np.testing.assert_array_equal(found, expected[:size])
+
+
 def test_one_pass_takes_all_sessions_and_runs_over_their_tokens_only(
     engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
