@@ -35,17 +35,15 @@ class Pending:
 
     def advance(self, token_ids: Sequence[int]) -> bool:
         """The frontier moved over these: keep what follows them. False when other tokens were guessed there."""
-        children: dict[tuple[int, int], int] = {}
-        for child, branch in enumerate(zip(self.parents, self.token_ids, strict=True)):
-            children.setdefault(branch, child)
         row = -1
         for token_id in token_ids:
-            found = children.get((row, token_id))
-            if found is None:
-                if row in self.parents:
-                    return False
+            children = [child for child, parent in enumerate(self.parents) if parent == row]
+            if not children:
                 self._keep_below(len(self.token_ids))
                 return True
+            found = next((child for child in children if self.token_ids[child] == token_id), None)
+            if found is None:
+                return False
             row = found
         self._keep_below(row)
         return True
