@@ -6,7 +6,7 @@ there is no hash to collide, and nobody's time tells what somebody else sent. Th
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.engines.base import Engine
 from outrider.errors import EngineFull
@@ -23,7 +23,7 @@ class _Entry:
 
     sequence: int
     credential: str
-    token_ids: list[int]
+    token_ids: list[int] = field(repr=False)
     session: str | None
 
 
