@@ -1,5 +1,5 @@
 # make demo   environment, models, and one hybrid generation with its figures
-# make test   environment, models, all tests
+# make test   environment, models, all tests but the slow ones
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
 # make clean  remove the environment (models stay)

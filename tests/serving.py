@@ -1,4 +1,4 @@
-"""A real verifier service on a loopback port, for as long as a block runs: in a thread, or in the caller's event loop."""
+"""A real verifier service on a loopback port, for as long as a block runs: in a thread, or in the caller's loop."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ async def serving_here(loop: VerifierLoop) -> AsyncIterator[int]:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for sockets it made itself
         server = create_server(loop)
         running = asyncio.create_task(server.serve([listener]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.005)
         try:
             yield listener.getsockname()[1]

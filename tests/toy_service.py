@@ -1,7 +1,7 @@
 """Forks a verifier service over the toy for each line it reads: "PORT PASS". Says "PID PORT" once the service listens.
 
-PORT 0 is any free port. In its pass number PASS, if not 0, the service says "in pass" and computes for ever. Everything is
-imported before the forks, so that a service starts at once. One runs at a time: whoever asks for another has killed it.
+PORT 0 is any free port. In its pass number PASS, if not 0, the service says "in pass" and computes for ever. All is
+imported before the forks, so that a service starts at once. One runs at a time: who asks for another has killed it.
 """
 
 import os

@@ -503,9 +503,7 @@ def test_a_service_killed_inside_any_pass_is_not_noticed() -> None:
         async with Zygote.running() as zygote:
             for number in range(1, 6):
                 await zygote.start(hang_in_pass=number)
-                running = asyncio.create_task(
-                    generate(WebSocketLink(f"http://127.0.0.1:{zygote.port}"), retry=PATIENT)
-                )
+                running = asyncio.create_task(generate(WebSocketLink(f"http://127.0.0.1:{zygote.port}"), retry=PATIENT))
                 assert await zygote.line() == b"in pass\n"
                 zygote.kill()
                 await zygote.start()
@@ -619,7 +617,8 @@ class OddEngine(ToyEngine):
     def extend(self, chunks: list[Chunk]) -> list[Logits]:
         rows = super().extend(chunks)
         return [
-            self._spoil(row) if chunk.sequence == self.sequence else row for chunk, row in zip(chunks, rows, strict=True)
+            self._spoil(row) if chunk.sequence == self.sequence else row
+            for chunk, row in zip(chunks, rows, strict=True)
         ]
 
 
@@ -753,9 +752,7 @@ def test_a_lying_verifier_is_refused_and_no_lie_is_shown(lie: str, monkeypatch: 
             outcome = Outcome()
             drafter = OneGoodDraft(PROMPT + WANT, accuracy=1, longest=1, n_vocab=16)
             with ThreadPoolExecutor(1) as executor:
-                session = Session(
-                    link, drafter, EagerPace(), executor, retry=Retry(2, 2, 0.0, 0.0), max_silence_s=0.25
-                )
+                session = Session(link, drafter, EagerPace(), executor, retry=Retry(2, 2, 0.0, 0.0), max_silence_s=0.25)
                 try:
                     async with asyncio.timeout(BOUND_S):
                         async for event in session.generate(request):
