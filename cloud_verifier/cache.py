@@ -8,6 +8,7 @@ there is no hash to collide, and nobody's time tells what somebody else sent. Th
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from cloud_verifier.failures import FAILURES
 from outrider.engines.base import Engine
 from outrider.errors import EngineFull
 
@@ -62,17 +63,31 @@ class ResidentLists:
         if best is not None and best.session is None:
             is_full = len(self._entries) >= self._engine.max_sequences
             if is_full or shared >= MOST * self._engine.length(best.sequence):
-                self._engine.truncate(best.sequence, shared)
-                self.num_reused_tokens += shared
-                best.session, best.token_ids = session, token_ids
-                return best
+                if self._shortened(best, shared):
+                    self.num_reused_tokens += shared
+                    best.session, best.token_ids = session, token_ids
+                    return best
+                best = None
         if len(self._entries) >= self._engine.max_sequences:
             self._evict(in_use, keep=best)
         sequence = self._engine.allocate()
         if best is not None and best.sequence in self._entries:
-            self._engine.copy(best.sequence, sequence, shared)
-            self.num_reused_tokens += shared
+            try:
+                self._engine.copy(best.sequence, sequence, shared)
+                self.num_reused_tokens += shared
+            except FAILURES:  # then it is filled like any other
+                self._engine.release(sequence)
+                sequence = self._engine.allocate()
         return _Entry(sequence, credential, token_ids, session)
+
+    def _shortened(self, entry: _Entry, length: int) -> bool:
+        """Whether the engine could cut what an ended session left; if not, it is gone."""
+        try:
+            self._engine.truncate(entry.sequence, length)
+        except FAILURES:
+            self._remove(entry)
+            return False
+        return True
 
     def _longest(self, credential: str, token_ids: list[int]) -> tuple[_Entry | None, int]:
         """The entry of this credential that shares the longest start with a list, short of its last token."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from cloud_verifier.admission import check_ids, check_open
 from cloud_verifier.cache import ResidentLists
+from cloud_verifier.failures import FAILURES, check_logits, typed
 from cloud_verifier.fairness import FairShare
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live, LoadMeter
@@ -20,7 +21,6 @@ from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
 from outrider.engines.base import Engine, Logits
 from outrider.errors import (
     BadLogits,
-    EngineError,
     Moved,
     OutriderError,
     Overloaded,
@@ -156,10 +156,12 @@ class Verifier:
             return said
         self.num_passes += 1
         began_s = time.perf_counter()
+        chunks = [turn.chunk for turn in turns]
         try:
-            rows = self._engine.extend([turn.chunk for turn in turns])
-        except OutriderError as error:
-            self._failed(turns, error, said)
+            rows = self._engine.extend(chunks)
+            check_logits(chunks, rows, self._engine.n_vocab)
+        except FAILURES as error:
+            self._failed(turns, typed(error), said)
             return said
         num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
         report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
@@ -196,7 +198,11 @@ class Verifier:
         report.drafted.append(len(turn.drafts))
         report.accepted.append(len(path))
         report.emitted.append(num_tokens)
-        if not settle(turn, path, self._engine):
+        try:
+            is_kept = settle(turn, path, self._engine)
+        except FAILURES:
+            is_kept = False
+        if not is_kept:
             self.cache.drop(turn.name)
         if live.session.finish:
             self.close(turn.name)
@@ -223,9 +229,9 @@ class Verifier:
             live = self._sessions[name]
             try:
                 sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use)
-            except EngineError as error:
+            except FAILURES as error:
                 self.close(name)
-                said.append((name, Fault.of(error)))
+                said.append((name, Fault.of(typed(error))))
                 continue
             turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self.limits.fill_tokens))
             room -= len(turns[-1].chunk.token_ids) - 1
