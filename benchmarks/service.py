@@ -27,7 +27,7 @@ from benchmarks.counting_engine import CountingEngine
 from benchmarks.devices import Job, Result
 from benchmarks.prompts import code_prompts
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_server
+from cloud_verifier.server import create_server
 from cloud_verifier.turn import PassReport
 from cloud_verifier.verifier import Verifier
 from edge_runtime.parts import open_verifier

@@ -193,9 +193,7 @@ def test_by_default_it_listens_on_loopback_only() -> None:
         port = int(url.rsplit(":", 1)[1])
         assert url.startswith("http://127.0.0.1:")
         assert listening("127.0.0.1", port)
-        others = ["127.0.0.2"] + [
-            info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
-        ]
+        others = ["127.0.0.2"] + [info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
         assert not any(listening(other, port) for other in others if other != "127.0.0.1")
 
 
