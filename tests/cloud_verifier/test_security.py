@@ -24,8 +24,8 @@ from edge_runtime.links import WebSocketLink
 from edge_runtime.session import GenerationRequest
 from outrider.errors import InvalidParameter, LinkLost, Unauthorized
 from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened, Up, Verified
+from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, open_message, target_alone
-from tests.cloud_verifier.toy_service import ToyService, answer, hear, last_word, say, toy_service
 from tests.edge_runtime.test_session import collect
 from tests.toy import ToyEngine
 
