@@ -1,4 +1,4 @@
-"""The service and the device while links, verifiers and engines fail: the same tokens, each once, and nothing left behind.
+"""Service and device while links, verifiers and engines fail: the same tokens, each once, and nothing left behind.
 
 After every fault: the output is the fault-free one, or a beginning of it and a typed error; positions come once and in
 order; sessions, tasks and file descriptors are back where they were; the verifier's state agrees with itself.
