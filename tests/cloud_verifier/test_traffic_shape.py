@@ -117,7 +117,7 @@ def gaps_of(frames: Frames) -> list[float]:
 
 
 def accuracy(vectors: NDArray[np.float64]) -> float:
-    """`vectors[prompt, run]`: learn from the even runs, guess the prompt of the odd ones. Ties are guessed at random."""
+    """`vectors[prompt, run]`: learn from even runs, guess the prompt of odd ones. Ties are guessed at random."""
     centroids = vectors[:, ::2].mean(axis=1)
     rng = np.random.default_rng(0)
     right = []
