@@ -1,4 +1,4 @@
-"""Many sessions at once: each gets what it gets alone, and nothing that belongs to another, however scarce the cache is."""
+"""Many sessions at once: each gets what it gets alone, and nothing of another's, however scarce the cache is."""
 
 import asyncio
 import random
