@@ -1,10 +1,11 @@
-"""A real verifier service on a loopback port, for as long as a block runs."""
+"""A real verifier service on a loopback port, for as long as a block runs: in a thread, or in the caller's loop."""
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.server import create_server
@@ -28,3 +29,19 @@ def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterat
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@contextlib.asynccontextmanager
+async def serving_here(loop: VerifierLoop) -> AsyncIterator[int]:
+    """Gives the port. The service's tasks are the caller's to see."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for sockets it made itself
+        server = create_server(loop)
+        running = asyncio.create_task(server.serve([listener]))
+        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await running

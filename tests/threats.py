@@ -22,12 +22,12 @@ class Row:
 
     @property
     def tests(self) -> list[tuple[str, str]]:
-        """(file, function) of each test named."""
+        """(file, function or class) of each test named."""
         return NODE.findall(self.answer)
 
     @property
     def missing(self) -> list[str]:
-        return [f"{file}::{name}" for file, name in self.tests if name not in functions(file)]
+        return [f"{file}::{name}" for file, name in self.tests if name not in tests_of(file)]
 
     @property
     def is_reasoned(self) -> bool:
@@ -40,11 +40,12 @@ def rows(text: str) -> list[Row]:
 
 
 @cache
-def functions(file: str) -> frozenset[str]:
+def tests_of(file: str) -> frozenset[str]:
     path = ROOT / file
     if not path.exists():
         return frozenset()
-    return frozenset(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+    kinds = ast.FunctionDef | ast.ClassDef
+    return frozenset(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds))
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ from msgspec import inspect
 
 from outrider.errors import OutriderError, ProtocolError
 from outrider.wire import Cancel, Draft, Fault, Limit, Open, Opened, Params, Up, Verified, decode_up, encode, pack_ids
+from tests.cloud_verifier.sockets import ToyService, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, open_message, target_alone
-from tests.cloud_verifier.toy_service import ToyService, hear, last_word, say, toy_service
 
 VALID: dict[type, Up] = {
     Open: open_message(),

@@ -11,13 +11,14 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cloud_verifier.guard import Bucket, Guard, max_body_bytes, max_message_bytes
+from cloud_verifier.guard import MAX_HEAD_BYTES, Bucket, Guard, max_body_bytes, max_message_bytes
+from cloud_verifier.limits import Limits
 from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.tokens import TokenFile
 from outrider.errors import InvalidParameter
 from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, Fault, Opened, pack_ids
+from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, open_message, target_alone
-from tests.cloud_verifier.toy_service import ToyService, answer, hear, last_word, say, toy_service
 from tests.serving import UNHURRIED
 
 MANY = {"requests_per_s": 1e6, "messages_per_s": 1e6}
@@ -327,3 +328,16 @@ def test_bounds_are_numbers_above_0(name: str) -> None:
     for value in (0, -1, float("nan")):
         with pytest.raises(InvalidParameter, match=name):
             ServiceSettings(**{name: value})
+
+
+def test_the_page_on_security_has_the_numbers_in_force() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text().replace("\n  ", " ")
+    settings, limits = ServiceSettings(), Limits()
+    for said in (
+        f"a head {MAX_HEAD_BYTES // 1024} KiB",
+        f"{settings.requests_per_s:.0f} requests a second and {settings.max_connections_each} connections (429)",
+        f"{limits.max_sessions_each} sessions, and each socket {settings.messages_per_s:,.0f} messages a second",
+        f"first message has {settings.header_s:.0f} seconds, a body {settings.body_s:.0f}.",
+        f"{settings.max_connections:,} connections in all",
+    ):
+        assert said in page, said

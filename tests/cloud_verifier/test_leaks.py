@@ -16,8 +16,8 @@ from edge_runtime.session import GenerationRequest
 from outrider.engines.base import Chunk
 from outrider.errors import EngineError, OutriderError
 from outrider.wire import Draft, Verified, encode, pack_ids
+from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import SAMPLED, open_message
-from tests.cloud_verifier.toy_service import ToyService, answer, hear, last_word, say, toy_service
 from tests.edge_runtime.test_session import collect
 from tests.toy import ToyEngine
 

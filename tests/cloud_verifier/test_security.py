@@ -24,8 +24,8 @@ from edge_runtime.links import WebSocketLink
 from edge_runtime.session import GenerationRequest
 from outrider.errors import InvalidParameter, LinkLost, Unauthorized
 from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened, Up, Verified
+from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, open_message, target_alone
-from tests.cloud_verifier.toy_service import ToyService, answer, hear, last_word, say, toy_service
 from tests.edge_runtime.test_session import collect
 from tests.toy import ToyEngine
 
@@ -316,3 +316,11 @@ def test_tls_files_that_cannot_be_used(certificates: dict[str, Path], tmp_path: 
 
 def test_old_versions_of_tls_are_not_spoken(certificates: dict[str, Path]) -> None:
     assert tls_context(certificates["cert"], certificates["key"]).minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_a_handshake_that_does_not_come_is_closed_and_holds_nobody_up(certificates: dict[str, Path]) -> None:
+    settings = ServiceSettings(tls=tls_context(certificates["cert"], certificates["key"]), header_s=0.5)
+    with toy_service(settings) as service, service.plain() as silent, service.plain() as slow:
+        slow.sendall(b"\x16\x03\x01")
+        assert httpx.get(f"{service.url}/healthz", verify=device(certificates)).status_code == 200
+        assert answer(silent) == answer(slow) == b""
