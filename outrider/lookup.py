@@ -164,5 +164,5 @@ class SuffixAutomaton:
                 state = link[state]
             link[split] = link[clone]
         for states in (self._next, self._link, self._length, self._count, self._end):
-            del states[new:]  # type: ignore[attr-defined]
+            del states[new:]
         self._whole = before

@@ -2,13 +2,12 @@
 
 A frozen corpus of token lists, as a suffix array over the reversed texts: all places where the same tokens end stand
 side by side, those that agree furthest back nearest. Found by bisection, in tens of microseconds at a million tokens.
-Takes 8 bytes a token, about 80 while it is built, and a second or two a million tokens to build. Knows ids; where the texts
-come from, and whose they are, is its maker's business.
+Takes 8 bytes a token, about 80 while it is built, and a second or two a million tokens to build. Knows ids; where the
+texts come from, and whose they are, is its maker's business.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from os.path import commonprefix
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +72,9 @@ class PastTexts:
         return self._bytes[start : start + size]
 
     def _num_shared(self, place: int, wanted: bytes) -> int:
-        return len(commonprefix([self._at(place, len(wanted)), wanted])) // WIDTH
+        mine = np.frombuffer(self._at(place, len(wanted)), ">u4")
+        differs = mine != np.frombuffer(wanted, ">u4")[: len(mine)]
+        return int(differs.argmax()) if differs.any() else len(mine)
 
 
 def _order(tokens: NDArray[np.uint32]) -> NDArray[np.int32]:
