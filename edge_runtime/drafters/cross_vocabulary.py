@@ -73,7 +73,7 @@ class CrossVocabularyDrafter:
             reach *= pace.chance(self.name, step.confidences[0])
             proposal, is_over = self._translate(guesses)
         del self._ids[num_held:]
-        self._guessed = guesses.token_ids
+        self._guessed = guesses.token_ids or self._guessed
         return proposal and Proposal(self.name, proposal.token_ids[:max_drafts], proposal.confidences[:max_drafts])
 
     def _follow(self, token_ids: Sequence[int]) -> None:

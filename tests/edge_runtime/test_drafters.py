@@ -1,14 +1,19 @@
 """What a drafter says again when it is asked again, and what it costs to ask."""
 
 import random
+from pathlib import Path
 
 import pytest
 
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
 from edge_runtime.drafters.base import shared_length
+from edge_runtime.parts import open_drafter
 from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
+from outrider.errors import UnknownModel
 from outrider.past_texts import PastTexts
 from tests.drafting import EagerPace
+from tests.outrider.engines.tiny import tiny_gguf
 from tests.toy import ToyEngine
 
 GREEDY = SamplingParams()
@@ -131,3 +136,19 @@ def test_shared_length() -> None:
         )
         assert shared_length(left, right) == agree
         assert shared_length(left, tuple(right)) == agree
+
+
+def test_a_drafter_is_opened_by_name(tmp_path: Path) -> None:
+    target = tiny_gguf(tmp_path / "target")
+    settings = EngineSettings(max_context=64)
+    assert open_drafter("none", target, settings) is None
+    assert isinstance(open_drafter("auto", target, settings), LookupDrafter)  # the default drafter is not here
+    lookup = open_drafter("lookup", target, settings, past=PAST)
+    assert lookup is not None
+    assert drafts(lookup, [4, 5, 6]) == [7, 8]
+    model = open_drafter(str(target.path), target, settings)
+    assert isinstance(model, ModelDrafter)
+    assert len(drafts(model, [1, 2, 3])) == 6
+    model.close()
+    with pytest.raises(UnknownModel):
+        open_drafter("nobody", target, settings)

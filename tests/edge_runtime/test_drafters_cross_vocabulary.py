@@ -109,14 +109,12 @@ def test_the_output_is_the_target_s(tmp_path: Path, target: str, own: str, param
     """Over toys that say any bytes at all: broken characters, control tokens, ids without text."""
     codec = TextCodec(folder_of(tmp_path, target))
     n_vocab = codec.tokenizer.get_vocab_size()
-    for seed in range(3):
-        engine = ToyEngine(n_vocab=n_vocab, seed=seed)
-        over = {"prompt_ids": codec.encode(PROMPT), "params": params, "max_tokens": 80}
-        alone, _ = run(ToyEngine(n_vocab=n_vocab, seed=seed), None, **over)
-        drafter = make(tmp_path, target, own, lambda own: ToyEngine(n_vocab=own.tokenizer.get_vocab_size(), seed=9))
-        tokens, report = run(engine, drafter, **over)
-        assert tokens == alone
-        assert report.num_drafted > 0
+    over = {"prompt_ids": codec.encode(PROMPT), "params": params, "max_tokens": 60}
+    alone, _ = run(ToyEngine(n_vocab=n_vocab), None, **over)
+    drafter = make(tmp_path, target, own, lambda own: ToyEngine(n_vocab=own.tokenizer.get_vocab_size(), seed=9))
+    tokens, report = run(ToyEngine(n_vocab=n_vocab), drafter, **over)
+    assert tokens == alone
+    assert report.num_drafted > 0
 
 
 @pytest.mark.parametrize(("target", "own"), PAIRS)
