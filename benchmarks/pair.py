@@ -107,7 +107,6 @@ def main() -> int:
     ggufs = {way: open_engine(catalog.find(name), fastest) for way, name in GGUF_TARGETS.items()}
     plain = open_engine(folder, settings)
     verifier = open_verifier(folder, settings)
-    vocabulary = folder.manifest.tokenizer_fingerprint
     ways: dict[str, Callable[[list[int], int], Run]] = {
         way: functools.partial(greedy_alone, engine, stop_ids) for way, engine in ggufs.items()
     }
@@ -115,7 +114,7 @@ def main() -> int:
         "target alone, ONNX int4, passes of one": functools.partial(greedy_alone, plain, stop_ids),
         "target alone, ONNX int4, in its class": Pair(verifier, None, folder),
     }
-    drafters = {way: open_drafter(name, vocabulary, settings) for way, name in DRAFTERS.items()}
+    drafters = {way: open_drafter(name, folder, settings) for way, name in DRAFTERS.items()}
     ways |= {way: Pair(verifier, drafter, folder) for way, drafter in drafters.items()}
 
     prompts = {"code": code_prompts(options.prompts), "chat": chat_prompts(options.prompts)}

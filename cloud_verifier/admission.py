@@ -14,7 +14,7 @@ def check_open(message: Open, target: str, vocabulary: str, engine: Engine) -> l
     if message.vocabulary not in ("", vocabulary):
         raise VocabularyMismatch(
             f"the target's vocabulary is {vocabulary[:12]}, the drafter's {message.vocabulary[:12]}; "
-            "choose a drafter of the same family, or --drafter lookup"
+            "name the target with --target, or choose a drafter of its family"
         )
     if message.target not in ("", target):
         raise ModelMismatch(

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
-from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafter, LookupDrafter, ModelDrafter
 from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
 from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.engines.profile import choose_class, load_or_measure
-from outrider.errors import NotHere, UnknownModel, VocabularyMismatch
+from outrider.errors import NotHere, UnknownModel
 from outrider.manifest import ModelFolder
+from outrider.past_texts import PastTexts
 from outrider.progress import Progress, silent
+from outrider.tokens import TextCodec
 
 __all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "LocalVerifier", "open_drafter", "open_verifier", "tokenizer_source"]
 
@@ -69,30 +71,40 @@ def tokenizer_source(drafter: str) -> str:
     return DEFAULT_DRAFTER if DEFAULT_DRAFTER in catalog.stored() else DEFAULT_TARGET
 
 
-def open_drafter(name: str, vocabulary: str, settings: EngineSettings, progress: Progress = silent) -> Drafter | None:
-    """The drafter for `--drafter NAME`, for a target whose tokenizer has this fingerprint.
+def open_drafter(
+    name: str,
+    target: ModelFolder,
+    settings: EngineSettings,
+    progress: Progress = silent,
+    past: PastTexts | None = None,
+) -> Drafter | None:
+    """The drafter for `--drafter NAME`, for this target, of which it reads no more than the tokenizer.
 
-    "none": None. "lookup": the text itself. A model's name: that model. "auto": lookup, and the default drafter behind
-    it where that is on this machine and speaks the target's vocabulary. Raises VocabularyMismatch and what `find` does.
+    "none": None. "lookup": the text itself, and the `past` texts. A model's name: that model, by way of the text where
+    its vocabulary is another. "auto": lookup, and the default drafter behind it where that is on this machine and
+    speaks the target's vocabulary. Raises what `find` and `TextCodec` do.
     """
     if name == "none":
         return None
     if name == "lookup":
-        return LookupDrafter()
+        return LookupDrafter(past)
     if name == "auto":
         try:
             folder = catalog.find(DEFAULT_DRAFTER)
         except (NotHere, UnknownModel):
-            return LookupDrafter()
-        if folder.manifest.tokenizer_fingerprint != vocabulary:
-            return LookupDrafter()
-        return CascadeDrafter(LookupDrafter(), _model_drafter(folder, settings, progress))
+            return LookupDrafter(past)
+        if not _same_vocabulary(folder, target):
+            return LookupDrafter(past)
+        return CascadeDrafter(LookupDrafter(past), _model_drafter(folder, settings, progress))
     folder = catalog.find(name)
-    if folder.manifest.tokenizer_fingerprint != vocabulary:
-        raise VocabularyMismatch(
-            f"{name} does not share the target's vocabulary; choose a drafter of the same family, or --drafter lookup"
-        )
-    return _model_drafter(folder, settings, progress)
+    if _same_vocabulary(folder, target):
+        return _model_drafter(folder, settings, progress)
+    own_codec, target_codec = TextCodec(folder), TextCodec(target)
+    return CrossVocabularyDrafter(_model_drafter(folder, settings, progress), own_codec, target_codec)
+
+
+def _same_vocabulary(folder: ModelFolder, other: ModelFolder) -> bool:
+    return folder.manifest.tokenizer_fingerprint == other.manifest.tokenizer_fingerprint
 
 
 def _model_drafter(folder: ModelFolder, settings: EngineSettings, progress: Progress) -> ModelDrafter:

@@ -91,7 +91,7 @@ class Runtime:
         settings = settings or EngineSettings()
         folder = catalog.find(target)
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder.manifest.tokenizer_fingerprint, settings, progress)
+        drafting = open_drafter(drafter, folder, settings, progress)
         try:
             verifier = open_verifier(folder, settings, progress)
         except BaseException:
@@ -120,8 +120,7 @@ class Runtime:
         WebSocketLink(url)  # a bad address is told before anything is loaded
         folder = catalog.find(target or tokenizer_source(drafter))
         codec = TextCodec(folder)
-        vocabulary = folder.manifest.tokenizer_fingerprint
-        drafting = open_drafter(drafter, vocabulary, settings or EngineSettings(), progress)
+        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress)
         asked = folder.manifest.fingerprint if target else ""
         return cls(codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked)
 

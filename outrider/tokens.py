@@ -57,6 +57,23 @@ class TextCodec:
         self._marks = {role: _token_text(config.get(role)) for role in ("bos_token", "eos_token")}
         self._pieces = _Pieces(self.tokenizer)
 
+    @property
+    def prefix(self) -> bytes:
+        """What encoding puts before a text: a space in some vocabularies, nothing in others."""
+        return self._pieces.prefix
+
+    @property
+    def control_ids(self) -> dict[str, int]:
+        """The control tokens by what they are written as, and the one that ends an answer as "eos_token" as well."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        written = {token.content: token_id for token_id, token in added.items() if token.special}
+        end = self._marks["eos_token"]
+        return written | ({"eos_token": written[end]} if end in written else {})
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What the token adds to the text: part of a character, perhaps; nothing for control tokens."""
+        return self._pieces.of(token_id)
+
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, with the start token where the model wants one. Raises InvalidParameter."""
         return self._ids(text, add_special_tokens=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams
 
-__all__ = ["Drafter", "Proposal"]
+__all__ = ["Drafter", "Proposal", "shared_length"]
 
 
 @dataclass(slots=True)
@@ -34,7 +34,24 @@ class Drafter(Protocol):
 
     def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
         """Guesses for what follows `token_ids`, as many as `pace` finds worth it. The list may be any: the drafter
-        finds out itself how much of it is the one it saw last. Called from one thread at a time."""
+        finds out itself how much of it is the one it saw last. Asked again from a longer list that agrees with its
+        guesses it goes on with the same ones, so that it can be asked for a few at a time, and while others are being
+        verified. Called from one thread at a time."""
 
     def close(self) -> None:
         """Free what it holds. Safe to call twice."""
+
+
+def shared_length(held: list[int], wanted: Sequence[int]) -> int:
+    """How many tokens both begin with. Compares slices: a long list that agrees costs microseconds."""
+    if not isinstance(wanted, list):
+        wanted = list(wanted)
+    low, high = 0, min(len(held), len(wanted))
+    end = high
+    while low < high:
+        if held[low:end] == wanted[low:end]:
+            low = end
+        else:
+            high = end - 1
+        end = (low + high + 1) // 2
+    return low

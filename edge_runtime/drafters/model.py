@@ -1,21 +1,25 @@
 """Drafts by a small model on any engine, with the target's own noise: what it draws, the target tends to draw too.
 
-Its KV cache follows the list it is given: it is cut back to the part they share. Knows no link and no verifier.
+Its KV cache follows the list it is given: it is cut back to the part they share. What it guessed along the way is kept
+beside the cache, so that a list which agrees with its guesses costs nothing to come back to and is guessed on in the
+same way. Knows no link and no verifier.
 """
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
-from edge_runtime.drafters.base import Proposal
+from edge_runtime.drafters.base import Proposal, shared_length
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams, choose
-from outrider.engines.base import Chunk, Engine
+from outrider.engines.base import Chunk, Engine, Logits
 from outrider.errors import EngineError
 
 __all__ = ["ModelDrafter"]
 
+Guess = tuple[int, float]  # a token id and how likely it is
 SHORT = 2  # tokens in a pass that is typical of drafting
 
 
@@ -27,57 +31,70 @@ class ModelDrafter:
         self._engine = engine
         self._sequence = engine.allocate()
         self._cached: list[int] = []
+        self._guesses: list[Guess | None] = []  # what follows each cached token, where that was asked
+        self._params = SamplingParams()  # of the guesses
 
     def prefill(self, token_ids: Sequence[int]) -> None:
-        self._rewind(token_ids)
-        missing = token_ids[len(self._cached) : -1]
-        if not missing or len(token_ids) > self._engine.max_context:
+        held = shared_length(self._cached, token_ids)
+        if held >= len(token_ids) - 1 or len(token_ids) > self._engine.max_context:
             return
-        try:
-            self._engine.extend([Chunk(self._sequence, missing, num_logits=0)])
-            self._cached += missing
-        except EngineError:
-            self._forget()
+        with suppress(EngineError):  # the first draft tries again
+            self._run(held, token_ids[held:-1], num_logits=0)
 
     def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
         proposal = Proposal(self.name)
         max_drafts = min(max_drafts, self._engine.max_context - len(token_ids))
+        if params != self._params:
+            self._params = params
+            self._guesses = [None] * len(self._cached)
+        held = shared_length(self._cached, token_ids)  # of the list and the drafts, the cache holds so many
+        missing = token_ids[held:]
         reach = 1.0
-        self._rewind(token_ids)
-        missing = list(token_ids[len(self._cached) :])
         while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
-            began_s = time.perf_counter()
-            try:
-                logits = self._engine.extend([Chunk(self._sequence, missing)])[0][0]
-                self._cached += missing
-                token_id = choose(logits, params, len(self._cached), self._engine.id_map)
-            except EngineError:  # a guess that fails costs nothing but itself; the target goes on
-                self._forget()
-                break
-            confidence = _confidence(logits, token_id, self._engine)
-            if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
-                pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)
+            guess = None if missing else self._guesses[held - 1]
+            if guess is None:
+                try:
+                    guess = self._guess(held, missing, pace)
+                except EngineError:  # a guess that fails costs nothing but itself; the target goes on
+                    break
+                held = len(self._cached)
+            token_id, confidence = guess
             proposal.token_ids.append(token_id)
             proposal.confidences.append(confidence)
             reach *= pace.chance(self.name, confidence)
-            missing = [token_id]
+            is_cached = held < len(self._cached) and self._cached[held] == token_id
+            held, missing = (held + 1, []) if is_cached else (held, [token_id])
         return proposal
 
-    def _rewind(self, token_ids: Sequence[int]) -> None:
-        """Cut the cache back to what it shares with `token_ids`, and leave at least the last token to be run."""
-        shared = 0
-        longest = min(len(self._cached), len(token_ids) - 1)
-        if self._cached[:longest] == list(token_ids[:longest]):
-            shared = longest
-        else:
-            while self._cached[shared] == token_ids[shared]:
-                shared += 1
-        del self._cached[shared:]
-        self._engine.truncate(self._sequence, shared)
+    def _guess(self, held: int, missing: Sequence[int], pace: Pace) -> Guess:
+        """What follows the first `held` cached tokens and the `missing` ones. Raises EngineError."""
+        if not missing:  # cached, but nobody asked what follows
+            held -= 1
+            missing = [self._cached[held]]
+        began_s = time.perf_counter()
+        logits = self._run(held, missing, num_logits=1)[0]
+        token_id = choose(logits, self._params, len(self._cached), self._engine.id_map)
+        guess = token_id, _confidence(logits, token_id, self._engine)
+        self._guesses[-1] = guess
+        if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
+            pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)
+        return guess
 
-    def _forget(self) -> None:
-        self._cached.clear()
-        self._engine.truncate(self._sequence, 0)
+    def _run(self, held: int, missing: Sequence[int], *, num_logits: int) -> Logits:
+        """Cut the cache back to `held` tokens and append the `missing` ones. After an EngineError it is empty."""
+        self._cut(held)
+        try:
+            logits = self._engine.extend([Chunk(self._sequence, missing, num_logits)])[0]
+        except EngineError:
+            self._cut(0)
+            raise
+        self._cached += missing
+        self._guesses += [None] * len(missing)
+        return logits
+
+    def _cut(self, length: int) -> None:
+        del self._cached[length:], self._guesses[length:]
+        self._engine.truncate(self._sequence, length)
 
     def close(self) -> None:
         self._engine.close()

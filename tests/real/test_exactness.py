@@ -90,7 +90,7 @@ class Bench:
         self.pass_ms = class_cost_ms(profile.cost_ms, sizes)
         self.verifier = Verifier(self.recorder, target=manifest.fingerprint, vocabulary=self.vocabulary)
         self.loop = VerifierLoop(self.verifier)
-        model = open_drafter(drafter, self.vocabulary, EngineSettings(max_context=1024))
+        model = open_drafter(drafter, folder, EngineSettings(max_context=1024))
         assert model is not None
         self.model = model
         codec = TextCodec(folder)

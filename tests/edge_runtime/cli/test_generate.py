@@ -104,6 +104,8 @@ def test_one_object_with_json_and_the_same_text_with_and_without_drafts_and_over
             ["--drafter", "tiny"],
             ["--verifier", address, "--drafter", "none"],
             ["--verifier", address, "--drafter", "tiny"],
+            ["--drafter", "foreign"],
+            ["--verifier", address, "--drafter", "foreign"],
         ):
             for sampling in ([], ["--temperature", "0.8", "--seed", "3"]):
                 done = run("generate", "hello", *TINY, "--json", *more, *sampling)
@@ -120,6 +122,14 @@ def test_one_object_with_json_and_the_same_text_with_and_without_drafts_and_over
     assert drafted["times"]["total_ms"] > 0
 
 
+def test_a_foreign_drafter_needs_the_target_s_name_over_a_socket(run: Run) -> None:
+    with verifier("--threads", "1", "--context", "256") as (address, _):
+        done = run("generate", "hello", "--verifier", address, "--drafter", "foreign")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--target" in done.stderr
+    assert done.stderr.rstrip().endswith("[vocabulary_mismatch]")
+
+
 def test_the_prompt_may_come_from_standard_input_and_go_without_the_template(run: Run) -> None:
     asked = run("generate", "-", *TINY, "--json", "--raw", stdin="hello hello")
     given = run("generate", "hello hello", *TINY, "--json", "--raw")
@@ -134,7 +144,6 @@ def test_the_prompt_may_come_from_standard_input_and_go_without_the_template(run
         (["hello", "--target", "tinny"], "unknown_model"),
         (["hello", "--target", "qwen2.5-coder-1.5b-onnx"], "not_here"),
         (["hello", "--target", __file__], "invalid_model"),
-        (["hello", "--target", "tiny", "--drafter", "foreign"], "vocabulary_mismatch"),
         (["hello", "--target", "tiny", "--drafter", "nobody"], "unknown_model"),
         (["hello " * 300, *TINY], "context_exceeded"),
         (["", *TINY], "empty_prompt"),
