@@ -34,10 +34,12 @@ def verifier(
     """
     try:
         from cloud_verifier.service import create_server
+        from cloud_verifier.signing import load_signer
     except ImportError as error:
         raise MissingExtra(f'the service needs {error.name}; run: pip install "outrider[server]"') from None
     if not 1 <= sessions <= 1024:
         raise InvalidParameter(f"--sessions is {sessions}; give a number from 1 to 1024")
+    signer = load_signer(catalog.home() / "verifier-key.pem")
     listener = _listen(host, port)
     settings = EngineSettings(
         num_threads=threads,
@@ -49,7 +51,7 @@ def verifier(
     with listener:
         folder = catalog.find(model)
         with show_progress() as progress:
-            target = open_verifier(folder, settings, progress)
+            target = open_verifier(folder, settings, progress, signer=signer)
         server = create_server(target.loop)
 
         def stop(number: int, frame: object) -> None:
@@ -61,6 +63,7 @@ def verifier(
             listener.listen()  # whoever reads the next line may come at once
             address, bound = listener.getsockname()[:2]
             at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
+            console.print(f"receipts are signed with key {signer.public_key.hex()}", style="dim")
             console.print(f"{folder.name} verifies at http://{at}  (Ctrl-C stops it)", markup=False)
             server.run(sockets=[listener])
             console.print("stopped")
