@@ -16,6 +16,7 @@ from outrider.errors import InvalidReceipt, MissingExtra
 from outrider.wire import pack_ids
 
 __all__ = [
+    "DOMAIN",
     "Counts",
     "Energy",
     "Models",
@@ -30,7 +31,8 @@ __all__ = [
 ]
 
 DOMAIN = b"outrider.receipt.v1\n"  # before the statement, so that the signature means nothing elsewhere
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +45,7 @@ class Statement(Part, frozen=True):
     params: dict[str, Any]  # of the choice; those that are not named have their defaults
     start: Count  # position of the first token
     context_sha256: str  # of the tokens before it, 4 little-endian bytes each
-    token_ids: list[int]
+    token_ids: list[TokenId]
     finish: str
 
 
@@ -92,7 +94,7 @@ class Receipt(Part, frozen=True):
     bytes_down: Count
     times: Times
     energy: Energy
-    earlier_ids: list[int] = []  # tokens before the statement's: verified in sessions that broke off
+    earlier_ids: list[TokenId] = []  # tokens before the statement's: verified in sessions that broke off
     format: Literal["outrider.receipt.v1"] = "outrider.receipt.v1"
 
     @property
@@ -132,7 +134,8 @@ def check(data: bytes, key: str | None = None) -> Receipt:
     try:
         receipt = msgspec.json.decode(data, type=Receipt)
         statement = receipt.statement
-    except (msgspec.DecodeError, RecursionError) as error:
+        is_canonical = to_sign(statement) == bytes(receipt.signed)
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidReceipt(f"this is no receipt ({error}); give the file as it was written") from None
     if receipt.public_key is None or receipt.signature is None:
         raise InvalidReceipt("nobody signed this receipt; ask a verifier that signs")
@@ -140,7 +143,7 @@ def check(data: bytes, key: str | None = None) -> Receipt:
         raise InvalidReceipt(
             f"another key signed this receipt, {receipt.public_key}; check the key, or do not trust the receipt"
         )
-    if to_sign(statement) != bytes(receipt.signed) or not _is_signed(receipt):
+    if not is_canonical or not _is_signed(receipt):
         raise InvalidReceipt("the signature does not fit: the signed part was changed; do not trust this receipt")
     _check_rest(receipt, statement)
     return receipt

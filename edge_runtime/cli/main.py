@@ -59,9 +59,9 @@ class LazyGroup(TyperGroup):
             found = typer.Typer(name=cmd_name, help=GROUPS[cmd_name], no_args_is_help=True, **options)
             for name, command in module.COMMANDS.items():
                 found.command(name)(guarded(command))
-        else:
-            found = typer.Typer(**options)
-            found.command(cmd_name)(guarded(getattr(module, cmd_name)))
+            return typer.main.get_group(found)  # a group even of one
+        found = typer.Typer(**options)
+        found.command(cmd_name)(guarded(getattr(module, cmd_name)))
         return typer.main.get_command(found)
 
 
