@@ -60,10 +60,10 @@ class _Stream:
         """Hand every message to the verifier until the client leaves or breaks the rules."""
         with contextlib.suppress(WebSocketDisconnect):
             while True:
-                event = await self._socket.receive()
-                if event["type"] == "websocket.disconnect":
-                    return
                 try:
+                    event = await self._socket.receive()
+                    if event["type"] == "websocket.disconnect":
+                        return
                     message = decode_up(from_frame(event.get("bytes") or b""))
                     if isinstance(message, Open):
                         self._is_padded = message.is_padded
@@ -76,11 +76,13 @@ class _Stream:
         """Send what the verifier says, to the last word or until the reader sees the client leave."""
         while True:
             waiting = asyncio.create_task(self._outbox.get())
-            await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done() and self._outbox.empty():
+            try:
+                await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done() and self._outbox.empty():
+                    return
+                message = await waiting
+            finally:
                 waiting.cancel()
-                return
-            message = await waiting
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it left while we were speaking
                 await self._socket.send_bytes(to_frame(message, is_padded=self._is_padded))
                 if isinstance(message, Fault) or (isinstance(message, Verified) and message.finish):

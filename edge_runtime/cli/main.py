@@ -21,8 +21,11 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "verifier", "pull", "models", "export", "profile")
-# Each is a group of functions, `COMMANDS` of its module.
-GROUPS = {"receipt": "Check what a verifier signed."}
+# Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
+GROUPS = {
+    "receipt": "Check what a verifier signed.",
+    "verifier token": "Add, list and revoke the tokens that let devices use a verifier.",
+}
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,6 +66,12 @@ class LazyGroup(TyperGroup):
         found = typer.Typer(**options)
         found.command(cmd_name)(guarded(getattr(module, cmd_name)))
         return typer.main.get_command(found)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Two words that name a group are one name: `outrider verifier token` is not the verifier of a model."""
+        if " ".join(args[:2]) in GROUPS:
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
