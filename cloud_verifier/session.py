@@ -14,6 +14,7 @@ from cloud_verifier.pending import Pending
 from outrider.acceptance import accept
 from outrider.choice import SamplingParams, choose, top_logprobs
 from outrider.engines.base import Engine, Logits
+from outrider.receipt import Statement, state
 from outrider.wire import Draft, Logprobs, Open, Verified, pack_ids, unpack_ids, unpack_parents
 
 __all__ = ["VerifierSession"]
@@ -24,6 +25,8 @@ class VerifierSession:
 
     def __init__(self, message: Open, limit: int) -> None:
         self.token_ids = unpack_ids(message.token_ids)
+        self.num_given = len(self.token_ids)
+        self.wants_signature = message.wants_signature
         self.params: SamplingParams = message.params.sampling()
         self.stop_ids = frozenset(unpack_ids(message.stop_ids))
         self.patience_ms = message.patience_ms
@@ -122,6 +125,11 @@ class VerifierSession:
             logprobs = [self._logprobs(logits[row], token_id) for row, token_id in zip(rows, verified, strict=False)]
         message = Verified(self.epoch, start, pack_ids(verified), len(path), len(drafts), self.finish, logprobs)
         return message, path
+
+    def statement(self, target: str, vocabulary: str) -> Statement:
+        """What was chosen in this session, once it is finished: what the device brought along is context."""
+        context_ids, token_ids = self.token_ids[: self.num_given], self.token_ids[self.num_given :]
+        return state(target, vocabulary, self.params, context_ids, token_ids, self.finish or "")
 
     def _logprobs(self, logits: Logits, token_id: int) -> Logprobs:
         chosen, best, values = top_logprobs(logits, token_id, self.num_logprobs)

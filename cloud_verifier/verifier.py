@@ -9,6 +9,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from cloud_verifier.admission import check_ids, check_open
 from cloud_verifier.cache import ResidentLists
 from cloud_verifier.failures import FAILURES, check_logits, typed
@@ -17,6 +19,7 @@ from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live, LoadMeter
 from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
 from cloud_verifier.session import VerifierSession
+from cloud_verifier.signing import Signer
 from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
 from outrider.engines.base import Engine, Logits
 from outrider.errors import (
@@ -38,7 +41,7 @@ class Verifier:
     """`target` and `vocabulary` are the fingerprints of the engine's weights and tokenizer.
 
     `pass_ms`: the engine's milliseconds for a pass over k rows, for k from 1 on without gaps, where they are known.
-    `on_pass` hears of every pass, from the thread that calls `step`.
+    `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask for it.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Verifier:
         limits: Limits | None = None,
         pass_ms: Mapping[int, float] | None = None,
         on_pass: Callable[[PassReport], None] | None = None,
+        signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -58,6 +62,7 @@ class Verifier:
         self.limits = limits or Limits()
         self._pass_ms: Callable[[int], float] = PassCost(pass_ms) if pass_ms else UNKNOWN_COST
         self.on_pass = on_pass
+        self._signer = signer
         self._clock = clock
         self.cache = ResidentLists(engine, self.limits.resident_tokens)
         self._fair = FairShare()
@@ -95,8 +100,16 @@ class Verifier:
         told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
         self._sessions[name] = Live(session, credential, SessionPace(guard, self._pass_ms), now_s, now_s, told)
         num_reused = self.cache.num_shared(credential, token_ids)
+        signer = self._signer if message.wants_signature else None
         return Opened(
-            name, self.target, self.vocabulary, self._engine.n_vocab, self._engine.max_context, limit, num_reused
+            name,
+            self.target,
+            self.vocabulary,
+            self._engine.n_vocab,
+            self._engine.max_context,
+            limit,
+            num_reused,
+            signer.public_key if signer else b"",
         )
 
     def _admit(self, credential: str) -> None:
@@ -192,6 +205,9 @@ class Verifier:
             self.cache.drop(turn.name)
             self.close(turn.name)
             return
+        if live.session.finish and live.session.wants_signature and self._signer is not None:
+            signature = self._signer.sign(live.session.statement(self.target, self.vocabulary))
+            verified = msgspec.structs.replace(verified, signature=signature)
         said.append((turn.name, verified))
         num_tokens = live.session.frontier - start
         live.pace.observe(turn.drafts.confidences, len(path), num_tokens, elapsed_ms)

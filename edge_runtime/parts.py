@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.signing import Signer
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafter, LookupDrafter, ModelDrafter
 from outrider import catalog
@@ -39,7 +40,11 @@ class LocalVerifier:
 
 
 def open_verifier(
-    folder: ModelFolder, settings: EngineSettings, progress: Progress = silent, limits: Limits | None = None
+    folder: ModelFolder,
+    settings: EngineSettings,
+    progress: Progress = silent,
+    limits: Limits | None = None,
+    signer: Signer | None = None,
 ) -> LocalVerifier:
     """Load the target, held to its numerics class; measures its profile the first time on a machine."""
     progress(f"loading {folder.name}", 0, 1)
@@ -60,6 +65,7 @@ def open_verifier(
         vocabulary=manifest.tokenizer_fingerprint,
         limits=limits,
         pass_ms=pass_ms,
+        signer=signer,
     )
     return LocalVerifier(VerifierLoop(verifier), exact, pass_ms)
 

@@ -19,6 +19,10 @@
     ├── EngineError           a model backend failed; the session is lost, the process lives
     │   ├── BadLogits             NaN or infinite logits
     │   └── EngineFull            no sequence free
+    ├── JournalError          the device's record of conversations; nothing that was in it is lost
+    │   ├── InvalidJournal        a file that is damaged, another program's, or of a newer version
+    │   └── JournalBusy           another process has been writing for too long
+    ├── InvalidReceipt        a receipt that is malformed, unsigned, or not what the verifier signed
     ├── LinkError             the way to the verifier
     │   ├── LinkLost              no connection, or it broke
     │   │   └── NotAVerifier          something else answers there: a login page, another service
@@ -46,9 +50,13 @@ __all__ = [
     "EngineFull",
     "FetchError",
     "Forbidden",
+    "InvalidJournal",
     "InvalidModel",
     "InvalidParameter",
+    "InvalidReceipt",
     "InvalidToken",
+    "JournalBusy",
+    "JournalError",
     "LinkError",
     "LinkLost",
     "MissingExtra",
@@ -165,6 +173,23 @@ class BadLogits(EngineError):
 
 class EngineFull(EngineError):
     code = "engine_full"
+
+
+class JournalError(OutriderError):
+    code = "journal"
+
+
+class InvalidJournal(JournalError):
+    code = "invalid_journal"
+
+
+class JournalBusy(JournalError):
+    code = "journal_busy"
+    may_retry = True
+
+
+class InvalidReceipt(OutriderError):
+    code = "invalid_receipt"
 
 
 class LinkError(OutriderError):

@@ -107,6 +107,7 @@ class Open(Message, tag=1, frozen=True):
     token_ids: bytes
     num_logprobs: Annotated[int, msgspec.Meta(ge=-1, le=MAX_LOGPROBS)] = -1  # per token; 0 its own alone, -1 none
     is_padded: bool = True  # whether the verifier's frames are to be of one size
+    wants_signature: bool = False  # of what was chosen, at the end
 
 
 class Draft(Message, tag=2, frozen=True):
@@ -138,6 +139,7 @@ class Opened(Message, tag=11, frozen=True):
     max_context: Position
     limit: Position  # the limit in force: the context may be shorter than was asked
     num_reused: Position  # tokens of the list that were in the verifier's cache
+    public_key: Annotated[bytes, msgspec.Meta(max_length=32)] = b""  # Ed25519; empty: no signature will come
 
 
 class Logprobs(Message, frozen=True):
@@ -158,6 +160,7 @@ class Verified(Message, tag=12, frozen=True):
     num_drafted: Position  # drafts this pass looked at
     finish: Annotated[str, msgspec.Meta(max_length=16)] | None = None  # "stop", "length"
     logprobs: Annotated[list[Logprobs], msgspec.Meta(max_length=MAX_DRAFTS)] = []  # one a token, where asked for
+    signature: Annotated[bytes, msgspec.Meta(max_length=64)] = b""  # with `finish`, of `outrider.receipt`'s statement
 
 
 class Load(Message, tag=14, frozen=True):

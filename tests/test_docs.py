@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.cli import main
+from edge_runtime.cli.main import GROUPS
 from outrider import catalog
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +26,9 @@ def commands() -> list[tuple[str, str]]:
 def test_commands_and_their_options_exist(
     name: str, rest: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["outrider", name, "--help"])
+    words = [name, *rest.split()]
+    depth = max((len(group.split()) + 1 for group in GROUPS if words[: len(group.split())] == group.split()), default=1)
+    monkeypatch.setattr(sys, "argv", ["outrider", *words[:depth], "--help"])
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as stopped:
         main()

@@ -21,8 +21,11 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "verifier", "pull", "models", "export", "profile")
-# Each is a group of functions, `COMMANDS` of its module. The first word alone is a command too.
-GROUPS = {"verifier token": "Add, list and revoke the tokens that let devices use a verifier."}
+# Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
+GROUPS = {
+    "receipt": "Check what a verifier signed.",
+    "verifier token": "Add, list and revoke the tokens that let devices use a verifier.",
+}
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,9 +62,9 @@ class LazyGroup(TyperGroup):
             found = typer.Typer(name=cmd_name, help=GROUPS[cmd_name], no_args_is_help=True, **options)
             for name, command in module.COMMANDS.items():
                 found.command(name)(guarded(command))
-        else:
-            found = typer.Typer(**options)
-            found.command(cmd_name)(guarded(getattr(module, cmd_name)))
+            return typer.main.get_group(found)  # a group even of one
+        found = typer.Typer(**options)
+        found.command(cmd_name)(guarded(getattr(module, cmd_name)))
         return typer.main.get_command(found)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloud_verifier.signing import load_signer
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.cli.verifier_token import token_file
 from edge_runtime.parts import DEFAULT_TARGET, open_verifier
@@ -70,6 +71,7 @@ def verifier(
     formatter = formatter_of(log_format)
     service = _service_settings(host, tokens, tls_cert, tls_key, client_ca, is_insecure=allow_insecure)
     service = replace(service, grace_s=grace)
+    signer = load_signer(catalog.home() / "verifier-key.pem")
     listener = _listen(host, port)
     settings = EngineSettings(
         num_threads=threads,
@@ -81,7 +83,7 @@ def verifier(
     with listener:
         folder = catalog.find(model)
         with show_progress() as progress:
-            target = open_verifier(folder, settings, progress)
+            target = open_verifier(folder, settings, progress, signer=signer)
         service = replace(service, model=folder.name, engine=folder.manifest.format)
         server = create_server(target.loop, service)
 
@@ -95,6 +97,7 @@ def verifier(
             address, bound = listener.getsockname()[:2]
             at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
             scheme = "https" if service.tls else "http"
+            console.print(f"receipts are signed with key {signer.public_key.hex()}", style="dim")
             console.print(f"{folder.name} verifies at {scheme}://{at}  (Ctrl-C stops it)", markup=False)
             configure_logs(formatter)
             server.run(sockets=[listener])

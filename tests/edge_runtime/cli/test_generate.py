@@ -1,5 +1,6 @@
 """`outrider generate` and `outrider verifier` as a person meets them: a tiny real model, real processes."""
 
+import asyncio
 import io
 import json
 import re
@@ -16,9 +17,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cloud_verifier.signing import load_signer
 from edge_runtime.cli import main
+from edge_runtime.links import WebSocketLink
 from outrider import catalog
+from outrider.choice import SamplingParams
 from outrider.manifest import Source, file_sha256
+from outrider.wire import Open, Opened, Params, pack_ids
 from tests.export.models import write_gguf
 
 COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
@@ -82,6 +87,21 @@ def verifier(*arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_the_verifier_signs_with_a_key_of_its_own(home: Path) -> None:
+    async def opened(address: str) -> Opened:
+        link = WebSocketLink(address)
+        await link.open()
+        await link.send(Open("", "", Params.of(SamplingParams()), 9, 0, b"", pack_ids([1]), wants_signature=True))
+        said = await link.receive()
+        await link.close()
+        assert isinstance(said, Opened)
+        return said
+
+    with verifier("--threads", "1", "--context", "256") as (address, _):
+        key = asyncio.run(opened(address)).public_key
+    assert key == load_signer(home / "verifier-key.pem").public_key
 
 
 TINY = ("--target", "tiny", "--threads", "1", "--max-tokens", "24", "--context", "256")

@@ -1,0 +1,93 @@
+"""Writes the receipt of a finished generation, from what the session saw of it. Knows no link and no screen."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from edge_runtime.report import Report
+from outrider.choice import SamplingParams
+from outrider.receipt import Counts, Energy, Models, Receipt, Run, Times, state, to_sign
+
+__all__ = ["Provenance", "make_receipt"]
+
+TARGET = "target"
+
+
+class Provenance:
+    """Who each token of an answer came from, as runs; follows the list as it grows, is confirmed and cut."""
+
+    def __init__(self) -> None:
+        self._tokens: list[tuple[str, bool]] = []  # by whom, and whether the target agrees
+        self.num_retracted = 0
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def append(self, drafted_by: str | None, *, is_verified: bool = True) -> None:
+        self._tokens.append((drafted_by or TARGET, is_verified))
+
+    def confirm(self, length: int) -> None:
+        """The target agrees with the first `length` tokens."""
+        self._tokens[:length] = [(by, True) for by, _ in self._tokens[:length]]
+
+    def retract(self, length: int) -> None:
+        """Keep the first `length` tokens."""
+        self.num_retracted += len(self._tokens) - length
+        del self._tokens[length:]
+
+    def runs(self) -> list[Run]:
+        runs: list[Run] = []
+        for by, is_verified in self._tokens:
+            if runs and (runs[-1].by, runs[-1].is_verified) == (by, is_verified):
+                runs[-1] = Run(by, runs[-1].count + 1, is_verified)
+            else:
+                runs.append(Run(by, 1, is_verified))
+        return runs
+
+
+def make_receipt(
+    prompt_ids: Sequence[int],
+    token_ids: Sequence[int],
+    finish: str,
+    *,
+    params: SamplingParams,
+    vocabulary: str,
+    report: Report,
+    provenance: Provenance,
+    drafters: Mapping[str, str],
+    energy: Energy,
+    public_key: bytes = b"",
+    signature: bytes = b"",
+    num_opened: int = 0,
+) -> bytes:
+    """The receipt as it is kept, one line of JSON.
+
+    `vocabulary` as the verifier named it. `num_opened`: tokens of the answer that the last Open brought along, after a
+    loss; `signature` vouches for those after them. Left out, the verifier was opened with the prompt alone.
+    """
+    context_ids = [*prompt_ids, *token_ids[:num_opened]]
+    statement = state(report.target, vocabulary, params, context_ids, token_ids[num_opened:], finish)
+    runs = provenance.runs()
+    receipt = Receipt(
+        signed=msgspec.Raw(to_sign(statement)),
+        public_key=public_key.hex() if signature else None,
+        signature=signature.hex() if signature else None,
+        models=Models(report.target, dict(drafters)),
+        counts=Counts(
+            prompt=len(prompt_ids),
+            tokens=len(token_ids),
+            drafted=report.num_drafted,
+            accepted=sum(run.count for run in runs if run.by != TARGET and run.is_verified),
+            corrected=sum(run.count for run in runs if run.by == TARGET),
+            provisional=sum(run.count for run in runs if not run.is_verified),
+            retracted=provenance.num_retracted,
+        ),
+        provenance=runs,
+        bytes_up=report.bytes_up,
+        bytes_down=report.bytes_down,
+        times=Times(report.first_token_ms, report.total_ms, time.time()),
+        energy=energy,
+        earlier_ids=list(token_ids[:num_opened]),
+    )
+    return msgspec.json.encode(receipt) + b"\n"

@@ -1,0 +1,71 @@
+"""What the journal holds, as values, and the checksums of its rows: SQLite notices a torn page, not a changed byte."""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from outrider.choice import SamplingParams
+
+__all__ = ["Asked", "Conversation", "Generation", "checksum", "token_rows"]
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that the target's answer follows from, and the words a person would know it by."""
+
+    prompt_ids: list[int]
+    max_tokens: int
+    params: SamplingParams = msgspec.field(default_factory=SamplingParams)
+    stop_ids: list[int] = []
+    target: str = ""  # fingerprint of the weights; "" when none was known, as offline
+    vocabulary: str = ""  # fingerprint of the tokenizer
+    messages: list[dict[str, str]] = []  # the conversation that the prompt was made of
+
+    def __repr__(self) -> str:
+        """Without what was said: it may end in a log."""
+        return f"Asked({len(self.prompt_ids)} tokens, {len(self.messages)} messages)"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation as it stood when it was read. `finish` None: not finished, or what finished it was retracted."""
+
+    id: int
+    conversation: str
+    started_s: float  # seconds since 1970
+    asked: Asked
+    token_ids: list[int] = field(repr=False)  # the answer so far
+    num_verified: int  # of them, from the left
+    finish: str | None
+
+    @property
+    def frontier(self) -> int:
+        """The position after the last verified token."""
+        return len(self.asked.prompt_ids) + self.num_verified
+
+    @property
+    def end(self) -> int:
+        """The position after the last token."""
+        return len(self.asked.prompt_ids) + len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    name: str
+    started_s: float
+    num_generations: int
+    num_unfinished: int
+    num_provisional: int  # tokens that wait for the target's word
+
+
+def token_rows(
+    generation: int, position: int, token_ids: Iterable[int], *, is_verified: bool
+) -> list[tuple[int, int, int, int, int]]:
+    """Rows of the token table: generation, position, token id, state, checksum."""
+    rows = [(generation, at, token_id, int(is_verified)) for at, token_id in enumerate(token_ids, position)]
+    return [(*row, checksum(*row)) for row in rows]
+
+
+def checksum(*values: object) -> int:
+    return zlib.crc32(repr(values).encode())
