@@ -10,12 +10,14 @@ from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
 from outrider import catalog
+from outrider.constraint import GrammarCompiler
 from outrider.engines import EngineSettings, open_engine
 from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.engines.profile import choose_class, load_or_measure
 from outrider.errors import NotHere, UnknownModel, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
+from outrider.tokens import TextCodec
 
 __all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "LocalVerifier", "open_drafter", "open_verifier", "tokenizer_source"]
 
@@ -58,6 +60,7 @@ def open_verifier(
         vocabulary=manifest.tokenizer_fingerprint,
         limits=limits,
         pass_ms=pass_ms,
+        constrain=_compiler(folder),
     )
     return LocalVerifier(VerifierLoop(verifier), exact, pass_ms)
 
@@ -99,4 +102,9 @@ def _model_drafter(folder: ModelFolder, settings: EngineSettings, progress: Prog
     progress(f"loading {folder.name}", 0, 1)
     engine = open_engine(folder, settings)
     progress(f"loading {folder.name}", 1, 1)
-    return ModelDrafter(engine, name=folder.name)
+    return ModelDrafter(engine, name=folder.name, constrain=_compiler(folder))
+
+
+def _compiler(folder: ModelFolder) -> GrammarCompiler:
+    manifest = folder.manifest
+    return GrammarCompiler(lambda: TextCodec(folder).tokenizer.to_str(), manifest.n_vocab, manifest.stop_ids)

@@ -18,6 +18,7 @@
     │   └── DiskFull
     ├── EngineError           a model backend failed; the session is lost, the process lives
     │   ├── BadLogits             NaN or infinite logits
+    │   ├── GrammarFailed         a grammar that no token can go on with, or too complex to follow
     │   └── EngineFull            no sequence free
     ├── LinkError             the way to the verifier
     │   ├── LinkLost              no connection, or it broke
@@ -44,6 +45,7 @@ __all__ = [
     "EngineFull",
     "FetchError",
     "Forbidden",
+    "GrammarFailed",
     "InvalidModel",
     "InvalidParameter",
     "InvalidToken",
@@ -157,6 +159,12 @@ class BadLogits(EngineError):
     code = "bad_logits"
     may_retry = False
     http_status = 500
+
+
+class GrammarFailed(EngineError):
+    code = "grammar_failed"
+    may_retry = False
+    http_status = 400
 
 
 class EngineFull(EngineError):

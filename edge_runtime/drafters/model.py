@@ -11,8 +11,10 @@ import numpy as np
 from edge_runtime.drafters.base import Proposal
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams, choose
+from outrider.constraint import Constrain
 from outrider.engines.base import Chunk, Engine
-from outrider.errors import EngineError
+from outrider.errors import EngineError, OutriderError
+from outrider.history import History, open_history
 
 __all__ = ["ModelDrafter"]
 
@@ -20,13 +22,16 @@ SHORT = 2  # tokens in a pass that is typical of drafting
 
 
 class ModelDrafter:
-    """`engine` becomes this drafter's own."""
+    """`engine` becomes this drafter's own. With `constrain` its guesses keep to the grammar that the answer must."""
 
-    def __init__(self, engine: Engine, *, name: str) -> None:
+    def __init__(self, engine: Engine, *, name: str, constrain: Constrain | None = None) -> None:
         self.name = name
         self._engine = engine
         self._sequence = engine.allocate()
         self._cached: list[int] = []
+        self._constrain = constrain
+        self._params = SamplingParams()
+        self._history: History | None = None  # of `_params`
 
     def prefill(self, token_ids: Sequence[int]) -> None:
         self._rewind(token_ids)
@@ -44,16 +49,24 @@ class ModelDrafter:
         max_drafts = min(max_drafts, self._engine.max_context - len(token_ids))
         reach = 1.0
         self._rewind(token_ids)
+        self._follow(token_ids, params)
         missing = list(token_ids[len(self._cached) :])
         while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
             began_s = time.perf_counter()
             try:
                 logits = self._engine.extend([Chunk(self._sequence, missing)])[0][0]
-                self._cached += missing
-                token_id = choose(logits, params, len(self._cached), self._engine.id_map)
             except EngineError:  # a guess that fails costs nothing but itself; the target goes on
                 self._forget()
                 break
+            self._cached += missing
+            try:
+                if self._history is not None:
+                    logits = self._history.adjust(logits, self._engine.id_map)
+                token_id = choose(logits, params, len(self._cached), self._engine.id_map)
+            except EngineError:  # nothing that it can say may come here
+                break
+            if self._history is not None:
+                self._history.append(token_id)
             confidence = _confidence(logits, token_id, self._engine)
             if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
                 pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)
@@ -74,6 +87,18 @@ class ModelDrafter:
                 shared += 1
         del self._cached[shared:]
         self._engine.truncate(self._sequence, shared)
+
+    def _follow(self, token_ids: Sequence[int], params: SamplingParams) -> None:
+        """The history of this list. A grammar that cannot be had here is the target's alone to keep to."""
+        if params == self._params:
+            if self._history is not None:
+                self._history.follow(token_ids)
+            return
+        self._params = params
+        try:
+            self._history = open_history(params, token_ids, constrain=self._constrain)
+        except OutriderError:
+            self._history = open_history(params, token_ids)
 
     def _forget(self) -> None:
         self._cached.clear()
