@@ -23,6 +23,9 @@ __all__ = ["GRAMMAR_KINDS", "MAX_GRAMMAR", "Constrain", "Constraint", "Grammar",
 
 GRAMMAR_KINDS = ("json_schema", "lark", "regex")
 MAX_GRAMMAR = 2**16  # characters
+# Readings of an answer that are followed at once. Bounds the time of a token (50 ms where it was measured), which the
+# verifier's other sessions wait for; an object with 250 optional properties is within it.
+MAX_ITEMS = 1000
 # Between a JSON answer's parts. Without an end to it, a model that has nothing to say says spaces.
 JSON_OPTIONS = {"whitespace_pattern": r"[ \t\r\n]{1,40}"}
 
@@ -92,7 +95,8 @@ class GrammarCompiler:
                 )
         if problem := library.LLMatcher.validate_grammar(source, self._tokenizer):
             raise _invalid(problem)
-        matcher = library.LLMatcher(self._tokenizer, source, log_level=0)
+        limits = library.LLParserLimits(max_items_in_row=MAX_ITEMS, verbose_errors=False)
+        matcher = library.LLMatcher(self._tokenizer, source, log_level=0, limits=limits)
         return _GrammarConstraint(matcher, self._n_vocab, self._stop_ids)
 
 
@@ -108,15 +112,19 @@ class _GrammarConstraint:
         self.is_violated = False
 
     def allowed(self) -> NDArray[np.bool_] | None:
-        if self._num_matched < self._length:
-            return None
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        if self._matcher.is_error():
+        bits = np.frombuffer(b"" if self._is_over else self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():  # the library's bounds on its work were met; there is no way back
             raise GrammarFailed("the grammar is too complex to follow; make it simpler")
+        if self._is_over:
+            return None
         return np.unpackbits(bits, count=self._n_vocab, bitorder="little").view(np.bool_)
 
+    @property
+    def _is_over(self) -> bool:
+        return self._num_matched < self._length
+
     def append(self, token_id: int) -> None:
-        if self._num_matched == self._length:
+        if not self._is_over:
             if token_id in self._stop_ids:
                 self.is_violated = not self._matcher.is_accepting()
             elif self._matcher.try_consume_tokens([token_id]):

@@ -112,7 +112,8 @@ class History:
             logits[columns] += self._biases[found]
         if self._counts is not None:
             self._penalize(logits, self._counts, id_map)
-        may_stop = len(self) >= self.params.num_prompt + self.params.min_tokens
+        min_tokens = self.params.min_tokens
+        may_stop = not min_tokens or len(self) >= self.params.num_prompt + min_tokens
         stops = self._stop_ids[:0] if may_stop else _columns(self._stop_ids, len(logits), id_map)[0]
         if self._constraint is not None and (allowed := self._constraint.allowed()) is not None:
             mask = _by_column(allowed, len(logits), id_map)

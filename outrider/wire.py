@@ -120,7 +120,7 @@ class Params(Message, frozen=True):
         )
 
     def sampling(self) -> SamplingParams:
-        """Raises InvalidParameter for what no field's bounds tell, ProtocolError for ids and biases that are no pairs."""
+        """Raises InvalidParameter for what bounds do not tell, ProtocolError for ids and biases that do not pair up."""
         ids = unpack_ids(self.bias_ids)
         if len(ids) != len(self.biases):
             raise ProtocolError(f"{len(ids)} ids came with {len(self.biases)} biases; check both sides' versions")
