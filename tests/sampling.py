@@ -19,7 +19,10 @@ TEXTS = [*'{}[]":,abcd0123', "<stop>"]  # of the toy's ids
 
 SCHEMA = {
     "type": "object",
-    "properties": {"a": {"type": "integer"}, "b": {"type": "array", "items": {"type": "string", "pattern": "^[abcd]*$"}}},
+    "properties": {
+        "a": {"type": "integer"},
+        "b": {"type": "array", "items": {"type": "string", "pattern": "^[abcd]*$"}},
+    },
     "required": ["a", "b"],
     "additionalProperties": False,
 }

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from outrider.constraint import MAX_GRAMMAR, Grammar, GrammarCompiler, check_grammar
+from outrider.constraint import MAX_GRAMMAR, Constraint, Grammar, GrammarCompiler, check_grammar
 from outrider.errors import GrammarFailed, InvalidParameter, MissingExtra
 from tests.sampling import HARD, JSON, LARK, REGEX, STOP, TEXTS, replayed, text_of, toy_compiler, toy_tokenizer
 
@@ -107,14 +107,19 @@ def test_bounds(kind: str, text: str) -> None:
         Grammar(kind, text)
 
 
+def follow(constraint: Constraint, num_tokens: int) -> None:
+    for _ in range(num_tokens):
+        assert constraint.allowed() is not None
+        constraint.append(TEXTS.index("a"))
+
+
 def test_a_grammar_too_hard_to_follow_is_an_error_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any text has very many readings under it; following them all stops at a bound."""
     monkeypatch.setattr("outrider.constraint.MAX_ITEMS", 200)
     constraint = toy_compiler()(HARD)
+    follow(constraint, 10)
     with pytest.raises(GrammarFailed):
-        for _ in range(1000):
-            assert constraint.allowed() is not None
-            constraint.append(ids_of("a")[0])
+        follow(constraint, 1000)
     constraint.truncate(3)
     with pytest.raises(GrammarFailed):
         constraint.allowed()

@@ -1,5 +1,7 @@
 """Stop strings, wherever the text is cut."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def test_any_cut_of_a_text_shows_the_same(text: str, stops: list[str], cuts: lis
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     matcher = StopStrings(stops)
     shown = ""
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         shown += matcher.feed(text[start:end])
         so_far = by_definition(text[:end], stops)[0]
         assert so_far.startswith(shown)  # nothing is ever shown that must go again
