@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from outrider.engines.base import Engine
-from outrider.errors import ContextExceeded, EmptyPrompt, InvalidToken, ModelMismatch, VocabularyMismatch
+from outrider.errors import (
+    ContextExceeded,
+    EmptyPrompt,
+    InvalidParameter,
+    InvalidToken,
+    ModelMismatch,
+    VocabularyMismatch,
+)
 from outrider.wire import Open, unpack_ids
 
 __all__ = ["check_ids", "check_open"]
@@ -25,6 +32,11 @@ def check_open(message: Open, target: str, vocabulary: str, engine: Engine) -> l
         raise EmptyPrompt("the prompt is empty; give at least one token")
     check_ids(token_ids, engine.n_vocab)
     check_ids(unpack_ids(message.stop_ids), engine.n_vocab)
+    check_ids(unpack_ids(message.params.bias_ids), engine.n_vocab)
+    if message.params.num_prompt > len(token_ids):
+        raise InvalidParameter(
+            f"num_prompt is {message.params.num_prompt}, but the list has {len(token_ids)} tokens; give no more"
+        )
     if len(token_ids) >= engine.max_context:
         raise ContextExceeded(
             f"the prompt has {len(token_ids)} tokens and the context holds {engine.max_context}; shorten it"

@@ -13,7 +13,10 @@ from cloud_verifier.limits import MAX_PENDING
 from cloud_verifier.pending import Pending
 from outrider.acceptance import accept
 from outrider.choice import SamplingParams, choose, top_logprobs
+from outrider.constraint import Constrain
 from outrider.engines.base import Engine, Logits
+from outrider.errors import InvalidParameter
+from outrider.history import open_history
 from outrider.receipt import Statement, state
 from outrider.wire import Draft, Logprobs, Open, Verified, pack_ids, unpack_ids, unpack_parents
 
@@ -21,14 +24,22 @@ __all__ = ["VerifierSession"]
 
 
 class VerifierSession:
-    """`token_ids` is the list up to the frontier, `pending` the drafts right of it, `limit` where the list ends."""
+    """`token_ids` is the list up to the frontier, `pending` the drafts right of it, `limit` where the list ends.
 
-    def __init__(self, message: Open, limit: int) -> None:
+    Raises InvalidParameter for a grammar that cannot be kept to, or that the answer so far does not follow.
+    """
+
+    def __init__(self, message: Open, limit: int, constrain: Constrain | None = None) -> None:
         self.token_ids = unpack_ids(message.token_ids)
         self.num_given = len(self.token_ids)
         self.wants_signature = message.wants_signature
         self.params: SamplingParams = message.params.sampling()
         self.stop_ids = frozenset(unpack_ids(message.stop_ids))
+        if self.params.grammar is not None and constrain is None:
+            raise InvalidParameter("this verifier keeps to no grammars; leave the grammar out, or ask another")
+        self._history = open_history(self.params, self.token_ids, stop_ids=self.stop_ids, constrain=constrain)
+        if self._history is not None and self._history.is_violated:
+            raise InvalidParameter("the answer so far does not follow the grammar; open it without the grammar")
         self.patience_ms = message.patience_ms
         self.num_logprobs = message.num_logprobs
         self.limit = limit
@@ -98,16 +109,18 @@ class VerifierSession:
     def advance(self, drafts: Pending, logits: Logits) -> tuple[Verified, list[int]]:
         """Move the frontier by one pass over `drafts`, given logits of shape (len(drafts) + 1, n_vocab).
 
-        Gives what to say and the rows of the accepted drafts. Raises BadLogits, with nothing changed.
+        Gives what to say and the rows of the accepted drafts. Raises BadLogits or GrammarFailed, with nothing changed.
         """
         start = self.frontier
+        if self._history is not None:
+            self._history.truncate(start)
         depths = {-1: 0}
         for row, parent in enumerate(drafts.parents):
             depths[row] = depths[parent] + 1
         verified, path = accept(
             drafts.token_ids,
             drafts.parents,
-            lambda row: choose(logits[row + 1], self.params, start + depths[row]),
+            lambda row: self._choose(logits[row + 1], start + depths[row]),
         )
         stop = next((n for n, token_id in enumerate(verified) if token_id in self.stop_ids), None)
         if stop is not None:
@@ -130,6 +143,14 @@ class VerifierSession:
         """What was chosen in this session, once it is finished: what the device brought along is context."""
         context_ids, token_ids = self.token_ids[: self.num_given], self.token_ids[self.num_given :]
         return state(target, vocabulary, self.params, context_ids, token_ids, self.finish or "")
+
+    def _choose(self, logits: Logits, position: int) -> int:
+        """The choices of a pass are asked for in their order, so the history holds those before this one."""
+        if self._history is None:
+            return choose(logits, self.params, position)
+        token_id = choose(self._history.adjust(logits), self.params, position)
+        self._history.append(token_id)
+        return token_id
 
     def _logprobs(self, logits: Logits, token_id: int) -> Logprobs:
         chosen, best, values = top_logprobs(logits, token_id, self.num_logprobs)

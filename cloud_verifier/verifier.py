@@ -21,9 +21,11 @@ from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
 from cloud_verifier.session import VerifierSession
 from cloud_verifier.signing import Signer
 from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
+from outrider.constraint import Constrain
 from outrider.engines.base import Engine, Logits
 from outrider.errors import (
     BadLogits,
+    GrammarFailed,
     Moved,
     OutriderError,
     Overloaded,
@@ -42,6 +44,7 @@ class Verifier:
 
     `pass_ms`: the engine's milliseconds for a pass over k rows, for k from 1 on without gaps, where they are known.
     `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask for it.
+    `constrain` makes the constraints that grammars ask for, over the target's ids; without it a grammar is refused.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class Verifier:
         on_pass: Callable[[PassReport], None] | None = None,
         signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        constrain: Constrain | None = None,
     ) -> None:
         self._engine = engine
+        self._constrain = constrain
         self.target = target
         self.vocabulary = vocabulary
         self.limits = limits or Limits()
@@ -94,8 +99,8 @@ class Verifier:
         self._admit(credential)
         limit = min(message.limit, self._engine.max_context)
         name = secrets.token_urlsafe(32)
+        session = VerifierSession(message, limit, self._constrain)
         guard = self._guards.setdefault(credential, DraftGuard(self._pass_ms))
-        session = VerifierSession(message, limit)
         now_s = self._clock()
         told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
         self._sessions[name] = Live(session, credential, SessionPace(guard, self._pass_ms), now_s, now_s, told)
@@ -200,7 +205,7 @@ class Verifier:
         start = live.session.frontier
         try:
             verified, path = live.session.advance(turn.drafts, logits)
-        except BadLogits as error:
+        except (BadLogits, GrammarFailed) as error:
             said.append((turn.name, Fault.of(error)))
             self.cache.drop(turn.name)
             self.close(turn.name)

@@ -11,6 +11,7 @@ from cloud_verifier.signing import Signer
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafter, LookupDrafter, ModelDrafter
 from outrider import catalog
+from outrider.constraint import GrammarCompiler
 from outrider.engines import EngineSettings, open_engine
 from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.engines.profile import choose_class, load_or_measure
@@ -66,6 +67,7 @@ def open_verifier(
         limits=limits,
         pass_ms=pass_ms,
         signer=signer,
+        constrain=_compiler(folder),
     )
     return LocalVerifier(VerifierLoop(verifier), exact, pass_ms)
 
@@ -117,4 +119,9 @@ def _model_drafter(folder: ModelFolder, settings: EngineSettings, progress: Prog
     progress(f"loading {folder.name}", 0, 1)
     engine = open_engine(folder, settings)
     progress(f"loading {folder.name}", 1, 1)
-    return ModelDrafter(engine, name=folder.name)
+    return ModelDrafter(engine, name=folder.name, constrain=_compiler(folder))
+
+
+def _compiler(folder: ModelFolder) -> GrammarCompiler:
+    manifest = folder.manifest
+    return GrammarCompiler(lambda: TextCodec(folder).tokenizer.to_str(), manifest.n_vocab, manifest.stop_ids)

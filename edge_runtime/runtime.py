@@ -4,10 +4,10 @@ Knows what a prompt is; leaves tokens to the session, models to the engines and 
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -20,34 +20,48 @@ from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open
 from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams
+from outrider.constraint import check_grammar
 from outrider.engines import EngineSettings
 from outrider.errors import EmptyPrompt, InvalidParameter
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
+from outrider.stops import StopStrings
 from outrider.tokens import StreamDecoder, TextCodec
 
 __all__ = ["Finished", "Piece", "Runtime", "check_request"]
 
 MAX_TOKENS = 2**20
+MAX_ANSWERS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One verified token and the text it completes (empty inside a character and for control tokens).
+    """One verified token and the text it completes: empty inside a character, inside what may become a stop string, and
+    for control tokens.
 
-    Text without a token is what was left of a character when the answer ended inside it.
+    Text without a token is what was left when the answer ended inside a character or the beginnings of a stop string.
     """
 
     text: str
     token: Token | None
 
 
-def check_request(prompt: str, max_tokens: int) -> None:
-    """Raises EmptyPrompt or InvalidParameter, before anything is loaded for a request that cannot be."""
+def check_request(
+    prompt: str, max_tokens: int, params: SamplingParams | None = None, stop: Sequence[str] = (), n: int = 1
+) -> None:
+    """Raises EmptyPrompt or InvalidParameter, before anything is loaded for a request that cannot be. MissingExtra
+    for a grammar, where the library for them is not installed."""
     if not 1 <= max_tokens <= MAX_TOKENS:
         raise InvalidParameter(f"max_tokens is {max_tokens}; give a number from 1 to {MAX_TOKENS}")
     if not prompt.strip():
         raise EmptyPrompt("the prompt is empty; say something")
+    StopStrings(stop)
+    if not 1 <= n <= MAX_ANSWERS:
+        raise InvalidParameter(f"n is {n}; give a number from 1 to {MAX_ANSWERS}")
+    if params is not None:
+        replace(params, seed=params.seed + n - 1)
+        if params.grammar is not None:
+            check_grammar(params.grammar)
 
 
 class Runtime:
@@ -131,34 +145,62 @@ class Runtime:
         *,
         max_tokens: int = 256,
         is_chat: bool = True,
+        stop: Sequence[str] = (),
     ) -> AsyncGenerator[Piece | Finished, None]:
         """The target's answer, token by token, then Finished. Without `is_chat` the prompt is continued as it is.
 
+        The answer ends before the first of the strings `stop`; the token that completes it is the last one.
         One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
         cannot be done, LinkError and EngineError for what broke.
         """
-        check_request(prompt, max_tokens)
+        params = params or SamplingParams()
+        check_request(prompt, max_tokens, params, stop)
         manifest = self._manifest
         encode = self._codec.encode
         prompt_ids = self._codec.encode_chat([{"role": "user", "content": prompt}]) if is_chat else encode(prompt)
         request = GenerationRequest(
             prompt_ids,
             max_tokens,
-            params or SamplingParams(),
+            replace(params, num_prompt=len(prompt_ids)),
             manifest.stop_ids,
             manifest.tokenizer_fingerprint,
             self._target,
         )
         session = Session(self._open_link(), self.drafter, self._pace, self._drafting, max_ahead=self._max_ahead)
-        decoder = StreamDecoder(self._codec)
+        decoder, stops = StreamDecoder(self._codec), StopStrings(stop)
+        finished = Finished("stop", session.report)
         async with aclosing(session.generate(request)) as events:
             async for event in events:
-                if isinstance(event, Token):
-                    yield Piece(decoder.feed(event.token_id), event)
-                    continue
-                if rest := decoder.flush():
-                    yield Piece(rest, None)
-                yield event
+                if isinstance(event, Finished):
+                    finished = event
+                    break
+                yield Piece(stops.feed(decoder.feed(event.token_id)), event)
+                if stops.is_hit:
+                    break
+        if rest := stops.feed(decoder.flush()) + stops.flush():
+            yield Piece(rest, None)
+        yield finished
+
+    async def generate_several(
+        self,
+        prompt: str,
+        params: SamplingParams | None = None,
+        *,
+        n: int,
+        max_tokens: int = 256,
+        is_chat: bool = True,
+        stop: Sequence[str] = (),
+    ) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
+        """`n` answers, one after the other, each event with its answer's number: number i is the one that
+        `generate` gives with the seed i higher. Raises what `generate` does."""
+        params = params or SamplingParams()
+        check_request(prompt, max_tokens, params, stop, n)
+        for number in range(n):
+            seeded = replace(params, seed=params.seed + number)
+            answer = self.generate(prompt, seeded, max_tokens=max_tokens, is_chat=is_chat, stop=stop)
+            async with aclosing(answer) as events:
+                async for event in events:
+                    yield number, event
 
     def close(self) -> None:
         """Stop the verifier and free both models. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""The target's choice at a position: a pure function of logits, parameters, position and nothing else.
+"""The target's choice at a position: a pure function of logits, parameters, the position and the tokens so far.
 
 Greedy takes the arg-max. Sampling adds Gumbel noise to the filtered log-probabilities and takes the arg-max (the
 Gumbel-max trick): each token is then an exact sample, and because the noise is itself a function of (seed, position,
@@ -6,20 +6,29 @@ token id) the choice does not depend on how many drafts were tried, refused or r
 with the same parameters shares the noise and so tends to pick the same token (Daliri et al. 2024, "Coupling without
 communication and drafter-invariant speculative decoding").
 
-Pure numpy. Knows no engine, no session and no text.
+What the tokens so far have to say is in the logits already (`history.py`). Pure numpy. Knows no engine, no session and
+no text.
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider.constraint import Grammar
 from outrider.errors import BadLogits, InvalidParameter
 
-__all__ = ["SamplingParams", "choose", "gumbel_noise", "surviving_columns", "top_logprobs"]
+__all__ = ["MAX_BIASES", "SamplingParams", "choose", "gumbel_noise", "surviving_columns", "top_logprobs"]
 
 MAX_SEED = 2**63 - 1
+MAX_BIASES = 1024
+MAX_BIAS = 100.0
+MAX_PENALTY = 2.0
+MIN_REPETITION, MAX_REPETITION = 0.01, 100.0
+MAX_ID = 2**31 - 1
+MAX_LENGTH = 2**24
 # Noise from 32 bits lies in (-3.2, 22.9): a token further than this below the best can never win.
 NOISE_SPAN = 27.0
 U64 = 2**64 - 1
@@ -29,7 +38,10 @@ U64 = 2**64 - 1
 class SamplingParams:
     """How to choose. Filters apply in the order top-k, top-p, min-p, to the distribution after temperature.
 
-    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch a filter off. Raises InvalidParameter.
+    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch a filter off. The rest changes the logits
+    before all that, by the tokens so far; `history.py` says how. The repetition penalty counts prompt and answer,
+    frequency and presence penalties the answer alone. `num_prompt` tells where the answer begins; whoever knows the
+    prompt sets it. Raises InvalidParameter.
     """
 
     temperature: float = 0.0
@@ -37,6 +49,13 @@ class SamplingParams:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0  # divides logits above 0 and multiplies others; 1 switches it off
+    frequency_penalty: float = 0.0  # taken off for each time a token was said
+    presence_penalty: float = 0.0  # taken off once
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added), each id once
+    min_tokens: int = 0  # the answer does not stop before
+    grammar: Grammar | None = None  # what the answer must follow
+    num_prompt: int = 0
 
     def __post_init__(self) -> None:
         _within("temperature", self.temperature, 0.0, 100.0)
@@ -46,6 +65,31 @@ class SamplingParams:
         _within("seed", self.seed, 0, MAX_SEED)
         if self.top_p == 0:
             raise InvalidParameter("top_p is 0, which would leave no token; give a value above 0 and up to 1")
+        _within("repetition_penalty", self.repetition_penalty, MIN_REPETITION, MAX_REPETITION)
+        _within("frequency_penalty", self.frequency_penalty, -MAX_PENALTY, MAX_PENALTY)
+        _within("presence_penalty", self.presence_penalty, -MAX_PENALTY, MAX_PENALTY)
+        _within("min_tokens", self.min_tokens, 0, MAX_LENGTH)
+        _within("num_prompt", self.num_prompt, 0, MAX_LENGTH)
+        if len(self.logit_bias) > MAX_BIASES:
+            raise InvalidParameter(f"logit_bias has {len(self.logit_bias)} entries; give at most {MAX_BIASES}")
+        for token_id, bias in self.logit_bias:
+            if not isinstance(token_id, int):
+                raise InvalidParameter(f"logit_bias names {token_id!r}, which is no token id; give a whole number")
+            _within("logit_bias of a token id", token_id, 0, MAX_ID)
+            _within(f"logit_bias of {token_id}", bias, -MAX_BIAS, MAX_BIAS)
+        for token_id, count in Counter(token_id for token_id, _ in self.logit_bias).items():
+            if count > 1:
+                raise InvalidParameter(f"logit_bias names token id {token_id} twice; give it one bias")
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether what was said before counts against a token."""
+        return self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed before the choice."""
+        return self.penalizes or bool(self.logit_bias) or self.min_tokens > 0 or self.grammar is not None
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -18,6 +18,7 @@
     │   └── DiskFull
     ├── EngineError           a model backend failed; the session is lost, the process lives
     │   ├── BadLogits             NaN or infinite logits
+    │   ├── GrammarFailed         a grammar that no token can go on with, or too complex to follow
     │   └── EngineFull            no sequence free
     ├── JournalError          the device's record of conversations; nothing that was in it is lost
     │   ├── InvalidJournal        a file that is damaged, another program's, or of a newer version
@@ -50,6 +51,7 @@ __all__ = [
     "EngineFull",
     "FetchError",
     "Forbidden",
+    "GrammarFailed",
     "InvalidJournal",
     "InvalidModel",
     "InvalidParameter",
@@ -169,6 +171,12 @@ class BadLogits(EngineError):
     code = "bad_logits"
     may_retry = False
     http_status = 500
+
+
+class GrammarFailed(EngineError):
+    code = "grammar_failed"
+    may_retry = False
+    http_status = 400
 
 
 class EngineFull(EngineError):

@@ -15,7 +15,16 @@ from typing import Annotated, TypeVar
 import msgspec
 import numpy as np
 
-from outrider.choice import MAX_SEED, SamplingParams
+from outrider.choice import (
+    MAX_BIAS,
+    MAX_BIASES,
+    MAX_PENALTY,
+    MAX_REPETITION,
+    MAX_SEED,
+    MIN_REPETITION,
+    SamplingParams,
+)
+from outrider.constraint import MAX_GRAMMAR, Grammar
 from outrider.errors import OutriderError, ProtocolError, from_code
 
 __all__ = [
@@ -63,6 +72,8 @@ Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=128)]
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Penalty = Annotated[float, msgspec.Meta(ge=-MAX_PENALTY, le=MAX_PENALTY)]
+Bias = Annotated[float, msgspec.Meta(ge=-MAX_BIAS, le=MAX_BIAS)]
 FewIds = Annotated[bytes, msgspec.Meta(max_length=4 * MAX_DRAFTS)]
 
 
@@ -86,13 +97,55 @@ class Params(Message, frozen=True):
     top_p: Annotated[float, msgspec.Meta(gt=0, le=1)]
     min_p: Probability
     seed: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEED)]
+    repetition_penalty: Annotated[float, msgspec.Meta(ge=MIN_REPETITION, le=MAX_REPETITION)] = 1.0
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    bias_ids: Annotated[bytes, msgspec.Meta(max_length=4 * MAX_BIASES)] = b""
+    biases: Annotated[list[Bias], msgspec.Meta(max_length=MAX_BIASES)] = []  # one an id
+    min_tokens: Position = 0
+    grammar_kind: Annotated[str, msgspec.Meta(max_length=16)] = ""  # "json_schema", "lark", "regex"; "" for none
+    grammar: Annotated[str, msgspec.Meta(max_length=MAX_GRAMMAR)] = ""
+    num_prompt: Position = 0  # tokens of the list that are the prompt; the rest is the answer
 
     @classmethod
     def of(cls, params: SamplingParams) -> "Params":
-        return cls(params.temperature, params.top_k, params.top_p, params.min_p, params.seed)
+        grammar = params.grammar
+        return cls(
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_p,
+            params.seed,
+            params.repetition_penalty,
+            params.frequency_penalty,
+            params.presence_penalty,
+            pack_ids(token_id for token_id, _ in params.logit_bias),
+            [bias for _, bias in params.logit_bias],
+            params.min_tokens,
+            grammar.kind if grammar else "",
+            grammar.text if grammar else "",
+            params.num_prompt,
+        )
 
     def sampling(self) -> SamplingParams:
-        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, self.seed)
+        """Raises InvalidParameter for what bounds do not tell, ProtocolError for ids and biases that do not pair up."""
+        ids = unpack_ids(self.bias_ids)
+        if len(ids) != len(self.biases):
+            raise ProtocolError(f"{len(ids)} ids came with {len(self.biases)} biases; check both sides' versions")
+        return SamplingParams(
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.min_p,
+            self.seed,
+            self.repetition_penalty,
+            self.frequency_penalty,
+            self.presence_penalty,
+            tuple(zip(ids, self.biases, strict=True)),
+            self.min_tokens,
+            Grammar(self.grammar_kind, self.grammar) if self.grammar_kind or self.grammar else None,
+            self.num_prompt,
+        )
 
 
 class Open(Message, tag=1, frozen=True):

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,9 @@ from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
 from edge_runtime.cli.output import console, print_json, show_progress
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.report import Report
-from edge_runtime.runtime import Finished, Runtime, check_request
+from edge_runtime.runtime import Finished, Piece, Runtime, check_request
 from outrider.choice import SamplingParams
+from outrider.constraint import Grammar
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter
 
@@ -36,6 +38,26 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens that make up p.")] = SamplingParams.top_p,
     min_p: Annotated[float, typer.Option(help="Drop tokens below p times the likeliest.")] = SamplingParams.min_p,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = SamplingParams.seed,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1: tokens of the prompt and the answer become less likely.")
+    ] = SamplingParams.repetition_penalty,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Taken off a token for each time it is in the answer.")
+    ] = SamplingParams.frequency_penalty,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Taken off every token that is in the answer.")
+    ] = SamplingParams.presence_penalty,
+    logit_bias: Annotated[
+        list[str] | None, typer.Option(metavar="ID=NUMBER", help="Make a token likelier or less so; repeatable.")
+    ] = None,
+    min_tokens: Annotated[
+        int, typer.Option(help="Tokens before which no stop token may come.")
+    ] = SamplingParams.min_tokens,
+    stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text; repeatable.")] = None,
+    json_schema: Annotated[Path | None, typer.Option(help="A file: the answer is JSON of this schema.")] = None,
+    grammar: Annotated[Path | None, typer.Option(help="A file: the answer follows this Lark grammar.")] = None,
+    regex: Annotated[str | None, typer.Option(help="The answer as a whole matches this expression.")] = None,
+    n: Annotated[int, typer.Option("--n", help="Answers; each has a seed one higher.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
@@ -59,14 +81,29 @@ def generate(
         outrider generate "Tell me a story." --temperature 0.8 --seed 7 --max-tokens 400
 
         outrider generate "Hello" --verifier http://127.0.0.1:8700 --drafter lookup --json
+
+        outrider generate "Is 91 prime? Answer yes or no." --regex "yes|no"
     """
-    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
+    params = SamplingParams(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=seed,
+        repetition_penalty=repetition_penalty,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
+        logit_bias=tuple(_bias(entry) for entry in logit_bias or ()),
+        min_tokens=min_tokens,
+        grammar=_grammar(json_schema, grammar, regex),
+    )
     settings = EngineSettings(num_threads=threads, max_context=context)
     try:
         text = sys.stdin.read() if prompt == "-" else prompt
     except UnicodeDecodeError:
         raise InvalidParameter("standard input is not UTF-8 text; convert it first") from None
-    check_request(text, max_tokens)
+    stop = stop or []
+    check_request(text, max_tokens, params, stop, n)
     with show_progress() as progress:
         if verifier is None:
             runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
@@ -75,18 +112,19 @@ def generate(
             tls = device_tls(ca_file, client_cert)
             runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
     with runtime:
-        asyncio.run(_answer(runtime, text, params, max_tokens, is_chat=not raw, as_json=json))
+        answers = runtime.generate_several(text, params, n=n, max_tokens=max_tokens, is_chat=not raw, stop=stop)
+        asyncio.run(_show(answers, seed, as_json=json))
 
 
-async def _answer(
-    runtime: Runtime, prompt: str, params: SamplingParams, max_tokens: int, *, is_chat: bool, as_json: bool
-) -> None:
+async def _show(answers: AsyncGenerator[tuple[int, Piece | Finished], None], seed: int, *, as_json: bool) -> None:
+    """Every answer as it comes, with its figures after it; or an object, a line, for each."""
     token_ids: list[int] = []
     parts: list[str] = []
-    async with aclosing(runtime.generate(prompt, params, max_tokens=max_tokens, is_chat=is_chat)) as events:
-        async for event in events:
+    async with aclosing(answers) as events:
+        async for number, event in events:
             if isinstance(event, Finished):
-                finished = event
+                _finish("".join(parts), token_ids, event, seed + number, as_json=as_json)
+                token_ids, parts = [], []
                 continue
             if event.token is not None:
                 token_ids.append(event.token.token_id)
@@ -94,11 +132,16 @@ async def _answer(
             if not as_json:
                 sys.stdout.write(event.text)
                 sys.stdout.flush()
+
+
+def _finish(text: str, token_ids: list[int], finished: Finished, seed: int, *, as_json: bool) -> None:
     figures = _figures(finished.report)
     if as_json:
-        print_json({"text": "".join(parts), "token_ids": token_ids, "finish_reason": finished.reason, **figures})
+        reason = finished.reason
+        print_json({"text": text, "token_ids": token_ids, "finish_reason": reason, "seed": seed, **figures})
     else:
         sys.stdout.write("\n")
+        sys.stdout.flush()
         report = finished.report
         console.print(
             f"\n{report.num_tokens} tokens, {report.tokens_per_s:.1f} tokens/s, "
@@ -107,6 +150,31 @@ async def _answer(
             f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
             style="dim",
         )
+
+
+def _bias(entry: str) -> tuple[int, float]:
+    token_id, _, bias = entry.partition("=")
+    try:
+        return int(token_id), float(bias)
+    except ValueError:
+        raise InvalidParameter(f"--logit-bias is {entry!r}; give a token id and a number, as in 42=-5") from None
+
+
+def _grammar(json_schema: Path | None, lark: Path | None, regex: str | None) -> Grammar | None:
+    files = {"json_schema": json_schema, "lark": lark}
+    given = {kind: _read(path) for kind, path in files.items() if path is not None}
+    if regex is not None:
+        given["regex"] = regex
+    if len(given) > 1:
+        raise InvalidParameter("--json-schema, --grammar and --regex exclude each other; give one")
+    return next((Grammar(kind, text) for kind, text in given.items()), None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParameter(f"{path} cannot be read ({error}); name a text file") from None
 
 
 def _figures(report: Report) -> dict[str, object]:

@@ -14,8 +14,10 @@ import numpy as np
 from edge_runtime.drafters.base import Proposal, shared_length
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams, choose
+from outrider.constraint import Constrain
 from outrider.engines.base import Chunk, Engine, Logits
-from outrider.errors import EngineError
+from outrider.errors import EngineError, OutriderError
+from outrider.history import History, open_history
 
 __all__ = ["ModelDrafter"]
 
@@ -24,15 +26,17 @@ SHORT = 2  # tokens in a pass that is typical of drafting
 
 
 class ModelDrafter:
-    """`engine` becomes this drafter's own."""
+    """`engine` becomes this drafter's own. With `constrain` its guesses keep to the grammar that the answer must."""
 
-    def __init__(self, engine: Engine, *, name: str) -> None:
+    def __init__(self, engine: Engine, *, name: str, constrain: Constrain | None = None) -> None:
         self.name = name
         self._engine = engine
         self._sequence = engine.allocate()
         self._cached: list[int] = []
         self._guesses: list[Guess | None] = []  # what follows each cached token, where that was asked
+        self._constrain = constrain
         self._params = SamplingParams()  # of the guesses
+        self._history: History | None = None  # of `_params`
 
     def prefill(self, token_ids: Sequence[int]) -> None:
         held = shared_length(self._cached, token_ids)
@@ -45,8 +49,7 @@ class ModelDrafter:
         proposal = Proposal(self.name)
         max_drafts = min(max_drafts, self._engine.max_context - len(token_ids))
         if params != self._params:
-            self._params = params
-            self._guesses = [None] * len(self._cached)
+            self._begin(params, token_ids)
         held = shared_length(self._cached, token_ids)  # of the list and the drafts, the cache holds so many
         missing = token_ids[held:]
         reach = 1.0
@@ -66,6 +69,15 @@ class ModelDrafter:
             held, missing = (held + 1, []) if is_cached else (held, [token_id])
         return proposal
 
+    def _begin(self, params: SamplingParams, token_ids: Sequence[int]) -> None:
+        """Other parameters, other guesses. A grammar that cannot be had here is the target's alone to keep to."""
+        self._params = params
+        self._guesses = [None] * len(self._cached)
+        try:
+            self._history = open_history(params, token_ids, constrain=self._constrain)
+        except OutriderError:
+            self._history = open_history(params, token_ids)
+
     def _guess(self, held: int, missing: Sequence[int], pace: Pace) -> Guess:
         """What follows the first `held` cached tokens and the `missing` ones. Raises EngineError."""
         if not missing:  # cached, but nobody asked what follows
@@ -73,6 +85,9 @@ class ModelDrafter:
             missing = [self._cached[held]]
         began_s = time.perf_counter()
         logits = self._run(held, missing, num_logits=1)[0]
+        if self._history is not None:
+            self._history.follow(self._cached)
+            logits = self._history.adjust(logits, self._engine.id_map)
         token_id = choose(logits, self._params, len(self._cached), self._engine.id_map)
         guess = token_id, _confidence(logits, token_id, self._engine)
         self._guesses[-1] = guess

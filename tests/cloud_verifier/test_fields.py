@@ -57,8 +57,8 @@ def name(field: tuple[type, Path, inspect.Type]) -> str:
 
 def test_the_fields_are_found() -> None:
     assert set(VALID) == set(Up.__args__)
-    assert len(INTS) == 8
-    assert len(FLOATS) == 3
+    assert len(INTS) == 10
+    assert len(FLOATS) == 6
     assert SCHEMAS == []
 
 
@@ -93,8 +93,9 @@ def test_whole_numbers_anywhere(field: tuple[type, Path, inspect.IntType], value
 
 @pytest.mark.parametrize("field", FLOATS, ids=name)
 def test_other_numbers_are_finite_and_bounded(field: tuple[type, Path, inspect.FloatType]) -> None:
-    message, path, _ = field
-    for value in (math.nan, math.inf, -math.inf, -1.0, 1e308, True, "1", None, b"", []):
+    message, path, kind = field
+    least = kind.gt if kind.ge is None else kind.ge
+    for value in (math.nan, math.inf, -math.inf, least - 0.1, 1e308, True, "1", None, b"", []):
         with pytest.raises(OutriderError):
             decode_up(altered(message, path, value)).params.sampling()
 
@@ -108,6 +109,11 @@ def service() -> Iterator[ToyService]:
 BAD_IDS = [16, 2**31 - 1, 2**31, 2**32 - 1]  # ids are unsigned 32-bit; -1 is 2**32 - 1
 
 
+def biased(token_id: int) -> bytes:
+    params = msgspec.structs.replace(VALID[Open].params, bias_ids=pack_ids([token_id]), biases=[1.0])
+    return encode(msgspec.structs.replace(VALID[Open], params=params))
+
+
 def lies() -> list[tuple[str, bytes, str]]:
     """(name, message, code): one for every whole number at each edge, and for every list of ids."""
     found = [
@@ -118,6 +124,7 @@ def lies() -> list[tuple[str, bytes, str]]:
     for bad in BAD_IDS:
         found += [
             (f"prompt {bad}", encode(open_message([1, bad])), "invalid_token"),
+            (f"bias {bad}", biased(bad), "invalid_token"),
             (f"stop {bad}", encode(open_message(stop_ids=pack_ids([bad]))), "invalid_token"),
             (f"draft {bad}", encode(Draft(0, len(PROMPT), pack_ids([bad]))), "invalid_token"),
         ]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from outrider.choice import SamplingParams, choose, gumbel_noise, surviving_columns
 from outrider.errors import BadLogits, InvalidParameter
+from outrider.history import open_history
 
 NUM_SAMPLES = 100_000
 LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5, 0.2, -3.0], np.float32)
@@ -84,6 +85,24 @@ def test_sampling_with_filters_follows_the_filtered_distribution(params: Samplin
 def test_different_seeds_are_different_samples_of_the_same_distribution() -> None:
     params = [SamplingParams(temperature=1.0, seed=seed) for seed in range(NUM_SAMPLES // 4)]
     assert chi_square(np.array([choose(LOGITS, each, 7) for each in params]), params[0]) > 0.001
+
+
+def test_sampling_with_a_history_follows_the_adjusted_distribution() -> None:
+    params = SamplingParams(
+        temperature=1.0, seed=4, repetition_penalty=1.6, presence_penalty=0.7, logit_bias=((5, 2.0),)
+    )
+    history = open_history(params, [0, 7, 7, 9])
+    assert history is not None
+    row = history.adjust(LOGITS)
+    samples = np.array([choose(row, params, position) for position in range(NUM_SAMPLES // 4)])
+    logits = LOGITS.astype(np.float64)
+    logits[5] += 2
+    logits[[0, 7]] /= 1.6
+    logits[9] *= 1.6
+    logits[[0, 7, 9]] -= 0.7
+    expected = np.exp(logits) / np.exp(logits).sum() * len(samples)
+    assert stats.chisquare(np.bincount(samples, minlength=10), expected).pvalue > 0.001
+    assert chi_square(samples, params) < 1e-6  # the positive control: it is not the plain distribution
 
 
 def test_neighbouring_positions_are_independent() -> None:
@@ -187,8 +206,24 @@ def test_a_broken_row_is_an_error_not_a_token(bad: float) -> None:
         {"min_p": float("nan")},
         {"seed": -1},
         {"seed": 2**63},
+        {"repetition_penalty": 0},
+        {"repetition_penalty": float("nan")},
+        {"frequency_penalty": 2.1},
+        {"frequency_penalty": float("nan")},
+        {"presence_penalty": -2.1},
+        {"min_tokens": -1},
+        {"num_prompt": -1},
+        {"logit_bias": ((1, 100.1),)},
+        {"logit_bias": ((1, float("nan")),)},
+        {"logit_bias": ((1, float("-inf")),)},
+        {"logit_bias": ((-1, 1.0),)},
+        {"logit_bias": ((2**31, 1.0),)},
+        {"logit_bias": ((1.5, 1.0),)},
+        {"logit_bias": (("1", 1.0),)},
+        {"logit_bias": ((1, 1.0), (1, 2.0))},
+        {"logit_bias": tuple((number, 1.0) for number in range(1025))},
     ],
-    ids=str,
+    ids=lambda setting: str(setting)[:50],
 )
 def test_parameters_out_of_range_are_refused_by_name(setting: dict[str, float]) -> None:
     with pytest.raises(InvalidParameter, match=next(iter(setting))):

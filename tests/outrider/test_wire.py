@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.choice import SamplingParams
-from outrider.errors import ProtocolError
+from outrider.constraint import Grammar
+from outrider.errors import InvalidParameter, ProtocolError
 from outrider.wire import (
     Cancel,
     Draft,
@@ -23,7 +24,21 @@ from outrider.wire import (
     unpack_ids,
 )
 
-PARAMS = Params.of(SamplingParams(temperature=0.8, top_k=40, top_p=0.9, min_p=0.1, seed=2**63 - 1))
+SAMPLING = SamplingParams(
+    temperature=0.8,
+    top_k=40,
+    top_p=0.9,
+    min_p=0.1,
+    seed=2**63 - 1,
+    repetition_penalty=1.3,
+    frequency_penalty=-2.0,
+    presence_penalty=0.1,
+    logit_bias=((151935, -100.0), (0, 1 / 3)),
+    min_tokens=7,
+    grammar=Grammar("regex", "(ja|nein|ő)*"),
+    num_prompt=2**24,
+)
+PARAMS = Params.of(SAMPLING)
 UP = [
     Open("v", "t", PARAMS, 100, -1, pack_ids([1]), pack_ids([5, 6, 7])),
     Draft(3, 17, pack_ids([1, 2, 151935]), b"\x01\xff\x80"),
@@ -48,7 +63,63 @@ def test_down_comes_back(message: object) -> None:
 
 
 def test_params_come_back_whole() -> None:
-    assert PARAMS.sampling() == SamplingParams(temperature=0.8, top_k=40, top_p=0.9, min_p=0.1, seed=2**63 - 1)
+    assert decode_up(encode(UP[0])).params.sampling() == SAMPLING
+    assert Params.of(SamplingParams()).sampling() == SamplingParams()
+
+
+def test_params_of_an_older_device_leave_the_rest_at_rest() -> None:
+    items = msgspec.msgpack.decode(encode(UP[0]))
+    items[3] = items[3][:5]
+    old = decode_up(msgspec.msgpack.encode(items)).params.sampling()
+    assert old == SamplingParams(temperature=0.8, top_k=40, top_p=0.9, min_p=0.1, seed=2**63 - 1)
+    assert not old.adjusts
+
+
+NO_NUMBER = [True, "1", None, [], float("nan"), float("inf"), 2**64 - 1]
+OUT_OF_BOUNDS = {  # by their place in Params
+    "temperature": (0, [-0.1, 100.1, *NO_NUMBER]),
+    "top_k": (1, [-1, 2**31, 1.5, *NO_NUMBER]),
+    "top_p": (2, [0.0, 1.1, *NO_NUMBER]),
+    "min_p": (3, [-0.1, 1.1, *NO_NUMBER]),
+    "seed": (4, [-1, 2**63, 1.5, *NO_NUMBER]),
+    "repetition_penalty": (5, [0.0, -1.0, 100.1, *NO_NUMBER]),
+    "frequency_penalty": (6, [-2.1, 2.1, *NO_NUMBER]),
+    "presence_penalty": (7, [-2.1, 2.1, *NO_NUMBER]),
+    "bias_ids": (8, [bytes(4 * 1025), [1], "1", None]),
+    "biases": (9, [[0.0] * 1025, [100.1, 0.0], [-100.1, 0.0], *[[value, 0.0] for value in NO_NUMBER], b"", None]),
+    "min_tokens": (10, [-1, 2**24 + 1, 1.5, *NO_NUMBER]),
+    "grammar_kind": (11, ["x" * 17, b"", 1, None]),
+    "grammar": (12, ["x" * 65537, b"", 1, None]),
+    "num_prompt": (13, [-1, 2**24 + 1, 1.5, *NO_NUMBER]),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(place, value) for place, values in OUT_OF_BOUNDS.values() for value in values]
+)
+def test_params_out_of_bounds_are_refused(place: int, value: object) -> None:
+    items = msgspec.msgpack.decode(encode(UP[0]))
+    assert len(items[3]) == len(OUT_OF_BOUNDS)
+    items[3][place] = value
+    with pytest.raises((ProtocolError, InvalidParameter)):
+        decode_up(msgspec.msgpack.encode(items)).params.sampling()
+
+
+@given(st.data())
+def test_whatever_params_are_let_in_are_sampling_params_and_come_back(data: st.DataObject) -> None:
+    """Or they are refused with an error of ours: nothing in between."""
+    number = st.floats() | st.integers(-(2**63), 2**64 - 1)
+    few = st.lists(number, max_size=3)
+    values = [number] * 8 + [st.binary(max_size=12), few, number, st.sampled_from(["", "regex"]), st.text(), number]
+    items = msgspec.msgpack.decode(encode(UP[0]))
+    for place in data.draw(st.sets(st.integers(0, 13), max_size=4)):
+        items[3][place] = data.draw(values[place])
+    try:
+        params = decode_up(msgspec.msgpack.encode(items)).params
+        sampling = params.sampling()
+    except (ProtocolError, InvalidParameter):
+        return
+    assert Params.of(sampling) == params
 
 
 def test_the_two_directions_are_not_confused() -> None:

@@ -158,6 +158,57 @@ def test_the_prompt_may_come_from_standard_input_and_go_without_the_template(run
     assert json.loads(chat.stdout)["counts"]["prompt"] > json.loads(given.stdout)["counts"]["prompt"]
 
 
+EVERYTHING = (
+    *("--repetition-penalty", "1.2", "--frequency-penalty", "0.3", "--presence-penalty", "0.2"),
+    *("--logit-bias", "65=2", "--logit-bias", "66=-100", "--min-tokens", "20", "--temperature", "0.9"),
+)
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> str:
+    (tmp_path / "schema.json").write_text(
+        '{"type": "array", "items": {"enum": [1, 2, 3]}, "minItems": 2, "maxItems": 4}'
+    )
+    return str(tmp_path / "schema.json")
+
+
+def test_samplers_options_give_the_same_with_and_without_drafts_and_over_a_socket(run: Run, schema: str) -> None:
+    with verifier("--threads", "1", "--context", "256") as (address, _):
+        for options in (
+            EVERYTHING,
+            ("--json-schema", schema),
+            ("--regex", "(one|two|three){2,6}", *EVERYTHING[:6]),
+            ("--stop", "thr", "--stop", "wot", "--regex", "(one|two){2}three"),
+        ):
+            answers = []
+            for more in (("none",), ("lookup",), ("tiny",), ("tiny", "--verifier", address)):
+                done = run("generate", "hello", *TINY, "--json", *options, "--drafter", *more)
+                assert done.returncode == 0, done.stderr
+                answer = json.loads(done.stdout)
+                answers.append((answer["text"], answer["token_ids"], answer["finish_reason"]))
+            assert all(answer == answers[0] for answer in answers)
+            text = answers[0][0]
+            if "--json-schema" in options:
+                assert {1, 2, 3} >= set(json.loads(text))
+            elif "--stop" in options:
+                assert re.fullmatch("(one|two)one|onetwo|t", text)
+                assert answers[0][2] == "stop"
+            elif "--regex" in options:
+                assert re.fullmatch("(one|two|three){2,6}", text)
+
+
+def test_several_answers_are_those_of_the_seeds_that_follow(run: Run) -> None:
+    sampled = (*TINY, "--temperature", "1.5", "--json")
+    several = [
+        json.loads(line) for line in run("generate", "hello", *sampled, "--seed", "4", "--n", "3").stdout.splitlines()
+    ]
+    assert [answer["seed"] for answer in several] == [4, 5, 6]
+    for answer in several:
+        alone = json.loads(run("generate", "hello", *sampled, "--seed", str(answer["seed"])).stdout)
+        assert answer["token_ids"] == alone["token_ids"]
+    assert len({tuple(answer["token_ids"]) for answer in several}) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -177,6 +228,20 @@ def test_the_prompt_may_come_from_standard_input_and_go_without_the_template(run
         (["hello", *TINY, "--max-tokens", "0"], "invalid_parameter"),
         (["hello", *TINY, "--threads", "-1"], "invalid_parameter"),
         (["hello", "--target", "tiny", "--context", "-5"], "invalid_parameter"),
+        (["hello", *TINY, "--repetition-penalty", "0"], "invalid_parameter"),
+        (["hello", *TINY, "--frequency-penalty", "3"], "invalid_parameter"),
+        (["hello", *TINY, "--presence-penalty", "nan"], "invalid_parameter"),
+        (["hello", *TINY, "--min-tokens", "-1"], "invalid_parameter"),
+        (["hello", *TINY, "--logit-bias", "5"], "invalid_parameter"),
+        (["hello", *TINY, "--logit-bias", "5=1", "--logit-bias", "5=2"], "invalid_parameter"),
+        (["hello", *TINY, "--logit-bias", "99999=1"], "invalid_token"),
+        (["hello", *TINY, "--stop", ""], "invalid_parameter"),
+        (["hello", *TINY, "--n", "0"], "invalid_parameter"),
+        (["hello", *TINY, "--n", "2", "--seed", str(2**63 - 1)], "invalid_parameter"),
+        (["hello", "--target", "nobody", "--regex", "("], "invalid_parameter"),  # told before anything is looked for
+        (["hello", *TINY, "--regex", "a", "--json-schema", __file__], "invalid_parameter"),
+        (["hello", *TINY, "--grammar", __file__], "invalid_parameter"),
+        (["hello", *TINY, "--grammar", "/nowhere/at/all"], "invalid_parameter"),
         (["hello", "--target", "tiny", "--verifier", "ftp://x"], "invalid_parameter"),
     ],
 )

@@ -1,0 +1,122 @@
+"""What a user asks of the sampler, over a whole session: with every drafter what the target says by definition."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.verifier import Verifier
+from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.links import InProcessLink, WebSocketLink
+from outrider.choice import SamplingParams
+from outrider.constraint import Grammar
+from outrider.engines.base import Chunk, Logits
+from outrider.errors import InvalidParameter
+from tests.drafting import EagerPace, ScriptedDrafter
+from tests.edge_runtime.test_session import collect, request_of
+from tests.sampling import FEATURES, PROMPT, WAYS, alone, params_of, stop_ids_of, toy_compiler
+from tests.serving import serving
+from tests.toy import ToyEngine
+
+
+class TrimmedToy(ToyEngine):
+    """The toy with the columns of some ids only, the stop id among them."""
+
+    id_map = np.array([0, 1, 2, 3, 4, 6, 8, 9, 10, 12, 13, 14, 15], np.int32)
+
+    def extend(self, chunks: list[Chunk]) -> list[Logits]:
+        return [rows[:, self.id_map] for rows in super().extend(chunks)]
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[VerifierLoop]:
+    verifier = Verifier(ToyEngine(), target="t", vocabulary="v", constrain=toy_compiler())
+    running = VerifierLoop(verifier)
+    yield running
+    running.close()
+    verifier.check_integrity()
+
+
+def model(engine: ToyEngine, *, keeps_grammars: bool = True) -> ModelDrafter:
+    return ModelDrafter(engine, name="model", constrain=toy_compiler() if keeps_grammars else None)
+
+
+def drafter_of(kind: str, params: SamplingParams) -> Drafter | None:
+    script = PROMPT + list(alone(params))
+    return {
+        "none": lambda: None,
+        "lookup": LookupDrafter,
+        "the target itself": lambda: model(ToyEngine(max_sequences=1)),
+        "the target itself, without grammars": lambda: model(ToyEngine(max_sequences=1), keeps_grammars=False),
+        "another model": lambda: model(ToyEngine(seed=1, max_sequences=1)),
+        "a trimmed one": lambda: model(TrimmedToy(max_sequences=1)),
+        "cascade": lambda: CascadeDrafter(LookupDrafter(), model(ToyEngine(max_sequences=1))),
+        "adversarial": lambda: ScriptedDrafter(script, accuracy=0, longest=8, n_vocab=16),
+        "mixed": lambda: ScriptedDrafter(script, accuracy=0.7, longest=12, n_vocab=16),
+    }[kind]()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "none",
+        "lookup",
+        "the target itself",
+        "the target itself, without grammars",
+        "another model",
+        "a trimmed one",
+        "cascade",
+        "adversarial",
+        "mixed",
+    ],
+)
+def test_the_output_is_as_defined(loop: VerifierLoop, kind: str, feature: str, way: str) -> None:
+    params = params_of(feature, way)
+    request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params))
+    tokens, finished = collect(InProcessLink(loop), drafter_of(kind, params), request)
+    assert tuple(token.token_id for token in tokens) == alone(params)
+    if kind == "the target itself" and not params.min_tokens:  # the drafter sees what the target sees
+        report = finished.report
+        assert report.num_accepted == report.num_drafted > 0 or finished.reason == "stop"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_drafts_that_keep_to_the_grammar_are_accepted_more_often(loop: VerifierLoop, way: str) -> None:
+    params = params_of("regex", way)
+    request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params))
+    passes = {
+        kind: collect(InProcessLink(loop), drafter_of(kind, params), request)[1].report.num_passes
+        for kind in ("the target itself", "the target itself, without grammars")
+    }
+    assert passes["the target itself"] < passes["the target itself, without grammars"] / 2
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_it_travels(loop: VerifierLoop, feature: str) -> None:
+    params = params_of(feature, "sampled")
+    with serving(loop) as url:
+        request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params))
+        tokens, _ = collect(WebSocketLink(url), drafter_of("mixed", params), request)
+    assert tuple(token.token_id for token in tokens) == alone(params)
+
+
+def test_a_grammar_that_the_verifier_refuses_is_the_same_error_here(loop: VerifierLoop) -> None:
+    params = SamplingParams(grammar=Grammar("lark", "start: nothing"), num_prompt=len(PROMPT))
+    for drafter in (None, drafter_of("the target itself", SamplingParams())):
+        with pytest.raises(InvalidParameter, match="the grammar cannot be used"):
+            collect(InProcessLink(loop), drafter, request_of(prompt_ids=PROMPT, params=params))
+
+
+def test_a_drafter_goes_from_one_answer_to_another() -> None:
+    """Its history follows the list and the parameters it is asked for, whatever it was asked before."""
+    one = drafter_of("the target itself", SamplingParams())
+    for feature in [*FEATURES, *reversed(FEATURES)]:
+        params = params_of(feature, "sampled")
+        full = PROMPT + list(alone(params))
+        for cut in (len(full) // 2, len(PROMPT), len(full) - 2):
+            fresh = drafter_of("the target itself", SamplingParams())
+            got = [each.propose(full[:cut], params, EagerPace(), 6).token_ids for each in (one, fresh)]
+            assert got[0] == got[1] != []
