@@ -21,7 +21,7 @@ __all__ = ["Connection", "VerifierLoop"]
 logger = logging.getLogger(__name__)
 
 # None: end the thread. A name: the credential to end.
-Inbox: TypeAlias = "queue.SimpleQueue[tuple[Connection, Up | None] | str | None]"
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Connection, tuple[Up, ...] | None] | str | None]"
 
 
 class Connection:
@@ -38,12 +38,15 @@ class Connection:
         self.num_unread = 0
         self.is_closed = False
 
-    def send(self, message: Up) -> None:
-        """Pass a message on. Raises ProtocolError when far more come than are read, LinkLost after the end."""
+    def send(self, *messages: Up) -> None:
+        """Pass messages on; those of one call are read together, with no pass between them.
+
+        Raises ProtocolError when far more come than are read, LinkLost after the end.
+        """
         if self.num_unread >= MAX_UNREAD:
             raise ProtocolError("messages come faster than they can be read; send fewer, larger drafts")
-        self.num_unread += 1
-        self._inbox.put((self, message))
+        self.num_unread += len(messages)
+        self._inbox.put((self, messages))
         if self._ended.is_set():  # asked after putting: a message is read, or it is told here that it was not
             raise _over()
 
@@ -72,12 +75,8 @@ class VerifierLoop:
         self._thread.start()
 
     def connect(self, deliver: Callable[[Down], None], credential: str = "") -> Connection:
-        """A new connection for whoever `credential` names. Raises LinkLost when the verifier was closed, Moved when
-        it is about to be."""
-        if self._ended.is_set():
-            raise _over()
-        if self._is_draining:
-            raise _moved()
+        """A new connection for whoever `credential` names. Raises what `check_ready` does."""
+        self.check_ready()
         return Connection(self._inbox, self._ended, deliver, credential)
 
     @property
@@ -90,13 +89,15 @@ class VerifierLoop:
         """Messages that no pass has read yet."""
         return self._inbox.qsize()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether new sessions are taken."""
-        return not (self._ended.is_set() or self._is_draining)
+    def check_ready(self) -> None:
+        """Raises LinkLost when the verifier was closed, Moved when it is about to be: it takes no new sessions."""
+        if self._is_draining:
+            raise _moved()
+        if self._ended.is_set():
+            raise _over()
 
     def start_draining(self) -> None:
-        """Take no new sessions; those that are open go on."""
+        """Take no new sessions; those that are open go on, and are told to move when it is closed. Signal-safe."""
         self._is_draining = True
 
     def revoke(self, credential: str) -> None:
@@ -123,11 +124,12 @@ class VerifierLoop:
             logger.error("the verifier's thread failed with %s at\n%s", type(error).__name__, where)
         finally:  # whatever ended it, nobody is left waiting
             self._ended.set()
+            last_word = Fault.of(_moved() if self._is_draining else _over())
             for name in list(self._connections):
-                self._deliver(name, Fault.of(_over()))
+                self._deliver(name, last_word)
             while not self._inbox.empty():
                 if isinstance(item := self._inbox.get(), tuple):
-                    item[0].deliver(Fault.of(_over()))
+                    item[0].deliver(last_word)
 
     def _deliver(self, name: str, message: Down) -> None:
         connection = self._connections.get(name)
@@ -148,13 +150,13 @@ class VerifierLoop:
         except queue.Empty:
             return
 
-    def _read(self, item: tuple[Connection, Up | None] | str | None) -> None:
+    def _read(self, item: tuple[Connection, tuple[Up, ...] | None] | str | None) -> None:
         if item is None:
             self._is_closing = True
         elif isinstance(item, str):
             self._end_all(item)
         else:
-            self._handle(*item)
+            self._handle_all(*item)
 
     def _end_all(self, credential: str) -> None:
         for name, connection in list(self._connections.items()):
@@ -162,30 +164,35 @@ class VerifierLoop:
                 self._verifier.close(name)
                 self._deliver(name, Fault.of(Unauthorized("the token was revoked; ask the operator for a new one")))
 
-    def _handle(self, connection: Connection, message: Up | None) -> None:
-        if message is None:
-            if connection.session is not None:
-                self._verifier.close(connection.session)
-                self._connections.pop(connection.session, None)
+    def _handle_all(self, connection: Connection, messages: tuple[Up, ...] | None) -> None:
+        if messages is None:
+            self._end(connection)
             return
-        connection.num_unread -= 1
+        connection.num_unread -= len(messages)
         try:
-            if connection.session is None:
-                if not isinstance(message, Open):
-                    raise ProtocolError("the first message must be Open; begin again")
-                opened = self._verifier.open(message, connection.credential)
-                connection.session = opened.session
-                self._connections[opened.session] = connection
-                connection.deliver(opened)
-            elif isinstance(message, Open):
-                raise ProtocolError("the session is open already; use a new connection")
-            else:
-                self._verifier.receive(connection.session, message)
+            for message in messages:
+                self._handle(connection, message)
         except OutriderError as error:
-            if connection.session is not None:
-                self._verifier.close(connection.session)
-                self._connections.pop(connection.session, None)
+            self._end(connection)
             connection.deliver(Fault.of(error))
+
+    def _end(self, connection: Connection) -> None:
+        if connection.session is not None:
+            self._verifier.close(connection.session)
+            self._connections.pop(connection.session, None)
+
+    def _handle(self, connection: Connection, message: Up) -> None:
+        if connection.session is None:
+            if not isinstance(message, Open):
+                raise ProtocolError("the first message must be Open; begin again")
+            opened = self._verifier.open(message, connection.credential)
+            connection.session = opened.session
+            self._connections[opened.session] = connection
+            connection.deliver(opened)
+        elif isinstance(message, Open):
+            raise ProtocolError("the session is open already; use a new connection")
+        else:
+            self._verifier.receive(connection.session, message)
 
 
 def _moved() -> Moved:

@@ -3,7 +3,7 @@
 Knows no engine and no epochs. Row numbers and parents as in `outrider.acceptance`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 __all__ = ["Pending"]
 
@@ -34,26 +34,25 @@ class Pending:
         self.confidences += confidences
 
     def advance(self, token_ids: Sequence[int]) -> bool:
-        """The frontier moved over these: keep what follows them. False when other tokens were guessed there."""
-        row = -1
+        """The frontier moved over these: keep what follows them. False when other tokens were guessed there.
+
+        Equal siblings are one node: what follows any of them is kept.
+        """
+        roots = {-1}
         for token_id in token_ids:
-            children = [child for child, parent in enumerate(self.parents) if parent == row]
-            if not children:
-                self._keep_below(len(self.token_ids))
-                return True
-            found = next((child for child in children if self.token_ids[child] == token_id), None)
-            if found is None:
+            children = [child for child, parent in enumerate(self.parents) if parent in roots]
+            roots = {child for child in children if self.token_ids[child] == token_id}
+            if children and not roots:
                 return False
-            row = found
-        self._keep_below(row)
+        self._keep_below(roots)
         return True
 
-    def _keep_below(self, root: int) -> None:
-        """Only the descendants of row `root`, renumbered; all for -1."""
-        new_rows = {root: -1}
+    def _keep_below(self, roots: Set[int]) -> None:
+        """Only the descendants of these rows, renumbered; all for {-1}."""
+        new_rows = dict.fromkeys(roots, -1)
         kept: list[int] = []
-        for row in range(root + 1, len(self.parents)):
-            if self.parents[row] in new_rows:
+        for row in range(len(self.parents)):
+            if self.parents[row] in new_rows and row not in roots:
                 new_rows[row] = len(kept)
                 kept.append(row)
         self.parents = [new_rows[self.parents[row]] for row in kept]

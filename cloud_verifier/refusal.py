@@ -1,27 +1,21 @@
 """How a request is turned away before any door is reached, over HTTP and in a WebSocket's handshake alike."""
 
-import math
-
-import msgspec
 from starlette.types import Scope, Send
 
-from outrider.errors import OutriderError, Unauthorized
+from cloud_verifier.answers import headers_of, told
+from cloud_verifier.schemas import JSON, write
+from cloud_verifier.telemetry import mark_refused
+from outrider.errors import OutriderError
 
 __all__ = ["refuse"]
 
 
 async def refuse(error: OutriderError, scope: Scope, send: Send) -> None:
     """Answer with the error's status and close the connection, so that what is still on its way is not read."""
-    body = msgspec.json.encode({"error": {"code": error.code, "message": str(error)}})
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    if isinstance(error, Unauthorized):
-        headers.append((b"www-authenticate", b"Bearer"))
-    if error.may_retry:
-        headers.append((b"retry-after", str(math.ceil(error.retry_after_ms / 1000)).encode()))
+    mark_refused(scope, error)
+    body = write(told(error, scope["state"].get("request_id", "")), JSON)
+    fields = {"content-type": JSON, "content-length": str(len(body)), "connection": "close", **headers_of(error)}
+    headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     prefix = "websocket.http" if scope["type"] == "websocket" else "http"
     await send({"type": f"{prefix}.response.start", "status": error.http_status, "headers": headers})
     await send({"type": f"{prefix}.response.body", "body": body})

@@ -24,7 +24,7 @@ HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9.-]+))(?::[0-9]{1
 
 
 class Gate:
-    """ASGI middleware, the outermost."""
+    """ASGI middleware, the first that may refuse."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self._app = app

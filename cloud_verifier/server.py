@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from cloud_verifier.drain import DrainingServer
 from cloud_verifier.guard import MAX_HEAD_BYTES, Bucket, max_message_bytes
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.service import create_app
@@ -38,7 +39,8 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close
 def create_server(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> uvicorn.Server:
     """The service over a running verifier, ready to run on sockets of the caller's."""
     settings = settings or ServiceSettings()
-    return _Server(_Config(create_app(verifier, settings), settings, verifier.verifier.max_context))
+    config = _Config(create_app(verifier, settings), settings, verifier.verifier.max_context)
+    return _Server(config, verifier, settings.grace_s)
 
 
 def tls_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -74,12 +76,13 @@ class _Config(uvicorn.Config):
             ws_per_message_deflate=False,  # lengths would leak repeats, and it costs more than it saves
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             proxy_headers=False,
+            timeout_graceful_shutdown=1,  # after the drain, which has said all there was to say
             server_header=False,
             ssl_context_factory=None if tls is None else (lambda config, default: tls),
         )
 
 
-class _Server(uvicorn.Server):
+class _Server(DrainingServer):
     """Listens as uvicorn does, but gives a TLS handshake no more time than a request's head."""
 
     config: _Config

@@ -8,12 +8,18 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, WebSocket
 from starlette.middleware import Middleware
 
+from cloud_verifier.answers import answer_errors
 from cloud_verifier.guard import Guard, max_body_bytes
 from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.openapi import add_pages
+from cloud_verifier.probes import add_probes
+from cloud_verifier.rest import add_rest
 from cloud_verifier.security import Gate, credential_of
 from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.stream import serve_stream
+from cloud_verifier.telemetry import ObserveRequests, Telemetry
 from cloud_verifier.tokens import TokenFile
+from cloud_verifier.tracing import configured_tracer
 from outrider.wire import STREAM_PATH
 
 __all__ = ["create_app"]
@@ -24,6 +30,7 @@ WATCH_S = 1.0  # between two looks at whether a token was revoked
 def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> FastAPI:
     """The application over a running verifier, which stays the caller's to close."""
     settings = settings or ServiceSettings()
+    telemetry = Telemetry(verifier, configured_tracer())
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -39,18 +46,20 @@ def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) 
         openapi_url=None,
         lifespan=lifespan,
         middleware=[
+            Middleware(ObserveRequests, telemetry=telemetry),
             Middleware(Gate, settings=settings),
             Middleware(Guard, settings=settings, max_body_bytes=max_body_bytes(verifier.verifier.max_context)),
         ],
     )
-
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    answer_errors(app)
+    add_probes(app, verifier, telemetry)
+    add_rest(app, verifier, telemetry, settings.model, settings.engine)
+    if settings.tokens is None and not settings.is_public:
+        add_pages(app)
 
     @app.websocket(STREAM_PATH)
     async def stream(socket: WebSocket, credential: Annotated[str, Depends(credential_of)]) -> None:
-        await serve_stream(socket, verifier, credential)
+        await serve_stream(socket, verifier, telemetry, credential)
 
     return app
 

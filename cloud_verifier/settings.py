@@ -20,6 +20,9 @@ class ServiceSettings:
     max_connections_each: int = 256  # requests and sockets at once, of one credential
     requests_per_s: float = 100.0  # and sockets, of one credential; twice as many at once
     messages_per_s: float = 1000.0  # on one socket; twice as many at once
+    grace_s: float = 30.0  # that open sessions may go on after SIGTERM
+    model: str = ""  # the target's name, to show
+    engine: str = ""  # and that of what runs it
     header_s: float = 10.0  # for a TLS handshake, a request's head, a socket's first message
     body_s: float = 30.0  # for a request's body
 

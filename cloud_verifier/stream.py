@@ -9,7 +9,10 @@ import contextlib
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from cloud_verifier.loop import Connection, VerifierLoop
+from cloud_verifier.answers import refuse
+from cloud_verifier.conversation import Conversation
+from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.telemetry import Telemetry, request_id_of
 from outrider.errors import LinkLost, OutriderError, Refused
 from outrider.wire import SUBPROTOCOL, Down, Fault, Open, Verified, decode_up, from_frame, to_frame
 
@@ -17,43 +20,38 @@ __all__ = ["serve_stream"]
 
 UNSUPPORTED = 1002  # WebSocket close code: protocol error
 NORMAL = 1000
-TRY_LATER = 1013
 
 
-async def serve_stream(socket: WebSocket, verifier: VerifierLoop, credential: str) -> None:
+async def serve_stream(socket: WebSocket, verifier: VerifierLoop, telemetry: Telemetry, credential: str) -> None:
     """One session from handshake to last word."""
     if SUBPROTOCOL not in socket.scope["subprotocols"]:
         await socket.close(UNSUPPORTED)
         return
-    outbox: asyncio.Queue[Down] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def deliver(message: Down) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop closed before the verifier noticed
-            loop.call_soon_threadsafe(outbox.put_nowait, message)
-
+    record = telemetry.session("stream", credential, request_id_of(socket))
     try:
-        connection = verifier.connect(deliver, credential)
-    except (LinkLost, Refused):
-        await socket.close(TRY_LATER)
+        conversation = Conversation(verifier, credential, record)
+    except (LinkLost, Refused) as error:
+        await socket.send_denial_response(refuse(socket, error))
         return
-    await socket.accept(SUBPROTOCOL)
-    stream = _Stream(socket, connection, outbox)
-    reader = asyncio.create_task(stream.read())
+    stream = _Stream(socket, conversation, telemetry)
     try:
-        await stream.write(reader)
+        await socket.accept(SUBPROTOCOL)
+        reader = asyncio.create_task(stream.read())
+        try:
+            await stream.write()
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
     finally:
-        connection.close()
-        reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reader
+        conversation.close()
 
 
 class _Stream:
-    def __init__(self, socket: WebSocket, connection: Connection, outbox: asyncio.Queue[Down]) -> None:
+    def __init__(self, socket: WebSocket, conversation: Conversation, telemetry: Telemetry) -> None:
         self._socket = socket
-        self._connection = connection
-        self._outbox = outbox
+        self._conversation = conversation
+        self._metrics = telemetry.metrics
         self._is_padded = True
 
     async def read(self) -> None:
@@ -63,30 +61,30 @@ class _Stream:
                 try:
                     event = await self._socket.receive()
                     if event["type"] == "websocket.disconnect":
-                        return
-                    message = decode_up(from_frame(event.get("bytes") or b""))
+                        break
+                    frame = event.get("bytes") or b""
+                    message = decode_up(from_frame(frame))
+                    self._metrics.message("up", type(message).__name__.lower(), len(frame))
                     if isinstance(message, Open):
                         self._is_padded = message.is_padded
-                    self._connection.send(message)
-                except OutriderError as error:
-                    self._outbox.put_nowait(Fault.of(error))
+                    self._conversation.send(message)
+                except OutriderError as error:  # not a message, or one too many
+                    self._conversation.fail(error)
                     return
+        self._conversation.close()
 
-    async def write(self, reader: "asyncio.Task[None]") -> None:
+    async def write(self) -> None:
         """Send what the verifier says, to the last word or until the reader sees the client leave."""
-        while True:
-            waiting = asyncio.create_task(self._outbox.get())
-            try:
-                await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done() and self._outbox.empty():
-                    return
-                message = await waiting
-            finally:
-                waiting.cancel()
-            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it left while we were speaking
-                await self._socket.send_bytes(to_frame(message, is_padded=self._is_padded))
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it left while we were speaking
+            while (message := await self._conversation.hear()) is not None:
+                await self._send(message)
                 if isinstance(message, Fault) or (isinstance(message, Verified) and message.finish):
                     await self._socket.close(NORMAL)
                     return
-                continue
-            return
+
+    async def _send(self, message: Down) -> None:
+        frame = to_frame(message, is_padded=self._is_padded)
+        self._metrics.message("down", type(message).__name__.lower(), len(frame))
+        if isinstance(message, Fault):
+            self._metrics.refused(message.code)
+        await self._socket.send_bytes(frame)

@@ -30,7 +30,6 @@ from outrider.errors import (
     OutriderError,
     ProtocolError,
     VocabularyMismatch,
-    from_code,
 )
 from outrider.wire import Cancel, Draft, Fault, Load, Open, Opened, Params, Verified, pack_ids
 
@@ -228,9 +227,7 @@ class Session:
         except TimeoutError:
             raise LinkLost("the verifier says nothing any more; check it and try again") from None
         if isinstance(message, Fault):
-            error = from_code(message.code, message.message)
-            error.may_retry, error.retry_after_ms = message.may_retry, message.retry_after_ms
-            raise error
+            raise message.error()
         return message
 
     async def _in_thread(self, function: Callable[..., R], *args: object) -> R:

@@ -69,11 +69,12 @@ def choose(
         raise BadLogits("the model returned NaN or infinite logits; the session was ended")
     if params.temperature == 0:
         return best if token_ids is None else int(token_ids[best])
-    columns = surviving_columns(logits, params)
-    ids = columns if token_ids is None else token_ids[columns]
-    scores = logits[columns].astype(np.float64)
-    scores /= params.temperature
-    scores += gumbel_noise(params.seed, position, ids)
+    with np.errstate(over="ignore"):  # at a temperature of almost nothing; then only the best survive
+        columns = surviving_columns(logits, params)
+        ids = columns if token_ids is None else token_ids[columns]
+        scores = logits[columns].astype(np.float64)
+        scores /= params.temperature
+        scores += gumbel_noise(params.seed, position, ids)
     return int(ids[scores.argmax()])
 
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from outrider.choice import MAX_SEED, SamplingParams
-from outrider.errors import OutriderError, ProtocolError
+from outrider.errors import OutriderError, ProtocolError, from_code
 
 __all__ = [
     "FRAME_BYTES",
@@ -178,6 +178,12 @@ class Fault(Message, tag=13, frozen=True):
     @classmethod
     def of(cls, error: OutriderError) -> "Fault":
         return cls(error.code, str(error)[:MAX_SENTENCE], error.may_retry, error.retry_after_ms)
+
+    def error(self) -> OutriderError:
+        """The inverse of `of`."""
+        error = from_code(self.code, self.message)
+        error.may_retry, error.retry_after_ms = self.may_retry, self.retry_after_ms
+        return error
 
 
 Up = Open | Draft | Limit | Cancel

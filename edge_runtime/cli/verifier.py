@@ -3,6 +3,7 @@
 import ipaddress
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,8 +47,10 @@ def verifier(
     allow_insecure: Annotated[
         bool, typer.Option("--allow-insecure", help="Listen beyond loopback without tokens, or without TLS.")
     ] = False,
+    grace: Annotated[float, typer.Option(help="Seconds that open sessions may go on after SIGTERM.")] = 30.0,
+    log_format: Annotated[str, typer.Option(help="json or text, a line an event, on standard error.")] = "text",
 ) -> None:
-    """Serve MODEL to devices until interrupted.
+    """Serve MODEL to devices until interrupted; SIGTERM lets open sessions finish first.
 
     Examples:
 
@@ -56,12 +59,17 @@ def verifier(
         outrider verifier token add laptop
     """
     try:
+        from cloud_verifier.logs import configure_logs, formatter_of
         from cloud_verifier.server import create_server
     except ImportError as error:
         raise MissingExtra(f'the service needs {error.name}; run: pip install "outrider[server]"') from None
     if not 1 <= sessions <= 1024:
         raise InvalidParameter(f"--sessions is {sessions}; give a number from 1 to 1024")
+    if not 0 <= grace <= 86400:
+        raise InvalidParameter(f"--grace is {grace:g}; give seconds from 0 to 86400")
+    formatter = formatter_of(log_format)
     service = _service_settings(host, tokens, tls_cert, tls_key, client_ca, is_insecure=allow_insecure)
+    service = replace(service, grace_s=grace)
     listener = _listen(host, port)
     settings = EngineSettings(
         num_threads=threads,
@@ -74,6 +82,7 @@ def verifier(
         folder = catalog.find(model)
         with show_progress() as progress:
             target = open_verifier(folder, settings, progress)
+        service = replace(service, model=folder.name, engine=folder.manifest.format)
         server = create_server(target.loop, service)
 
         def stop(number: int, frame: object) -> None:
@@ -87,6 +96,7 @@ def verifier(
             at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
             scheme = "https" if service.tls else "http"
             console.print(f"{folder.name} verifies at {scheme}://{at}  (Ctrl-C stops it)", markup=False)
+            configure_logs(formatter)
             server.run(sockets=[listener])
             console.print("stopped")
         finally:

@@ -69,3 +69,11 @@ def test_what_follows_the_verified_path_stays() -> None:
     assert tree.advance([8, 3])  # beyond its end nothing was guessed
     assert len(tree) == 0
     assert not Pending([5, 6], parents=[-1, -1]).advance([7])
+
+
+def test_equal_siblings_are_one_node() -> None:
+    tree = Pending([5, 5, 6, 7, 6], parents=[-1, -1, 1, 2, 0])
+    assert tree.advance([5])
+    assert (tree.token_ids, tree.parents) == ([6, 7, 6], [-1, 0, -1])
+    assert tree.advance([6])
+    assert (tree.token_ids, tree.parents) == ([7], [-1])

@@ -193,3 +193,12 @@ def test_a_broken_row_is_an_error_not_a_token(bad: float) -> None:
 def test_parameters_out_of_range_are_refused_by_name(setting: dict[str, float]) -> None:
     with pytest.raises(InvalidParameter, match=next(iter(setting))):
         SamplingParams(**setting)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-300])
+@pytest.mark.parametrize("filters", [{}, {"top_p": 5e-324}, {"top_p": 0.5}, {"min_p": 5e-324}, {"top_k": 2}])
+def test_a_temperature_of_almost_nothing_is_greedy(temperature: float, filters: dict[str, float]) -> None:
+    for seed in range(20):
+        logits = np.random.default_rng(seed).normal(size=50).astype(np.float32)
+        assert choose(logits, SamplingParams(temperature=temperature, seed=seed, **filters), 3) == logits.argmax()
+        assert choose(-abs(logits), SamplingParams(temperature=temperature, **filters), 3) == (-abs(logits)).argmax()

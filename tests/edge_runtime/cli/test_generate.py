@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from edge_runtime.cli import main
@@ -233,9 +234,27 @@ def test_the_verifier_stops_when_told(number: signal.Signals) -> None:
     assert "Traceback" not in err
 
 
+def test_the_verifier_answers_rest_calls_and_logs_them() -> None:
+    with verifier("--threads", "1", "--context", "256", "--log-format", "json", "--grace", "5") as (address, server):
+        [model] = httpx.get(f"{address}/v1/models").json()["models"]
+        assert (model["name"], model["engine"]) == ("tiny", "gguf")
+        wish = {"tokens": [1, 2, 3], "max_tokens": 5, "stream": False}
+        generated = httpx.post(f"{address}/v1/generate", json=wish).json()["tokens"]
+        checked = httpx.post(f"{address}/v1/verify", json={"tokens": [1, 2, 3], "drafts": generated[:-1]}).json()
+        assert (checked["accepted"], checked["tokens"]) == (4, generated)
+        server.send_signal(signal.SIGTERM)
+        err = server.stderr.read()
+        assert server.wait(LIMIT_S) == 0
+    events = [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")]
+    assert events.count("session ended") == 2
+    assert events[-1] == "drained"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["tiny", "--grace", "-1"], "from 0 to 86400"),
+        (["tiny", "--log-format", "xml"], "json or text"),
         (["tiny", "--host", "0.0.0.0"], "not a loopback address"),
         (["tiny", "--port", "70000"], "from 0 to 65535"),
         (["tiny", "--sessions", "0"], "from 1 to 1024"),
