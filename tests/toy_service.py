@@ -12,6 +12,7 @@ import threading
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.server import create_server
 from cloud_verifier.verifier import Verifier
+from tests.serving import UNHURRIED
 from tests.toy import ToyEngine
 
 
@@ -32,7 +33,7 @@ def run(port: int, hang_in_pass: int) -> None:
     listener = socket.create_server(("127.0.0.1", port))
     print(os.getpid(), listener.getsockname()[1], flush=True)
     loop = VerifierLoop(Verifier(HangingEngine(hang_in_pass), target="t", vocabulary="v"))
-    create_server(loop).run(sockets=[listener])
+    create_server(loop, UNHURRIED).run(sockets=[listener])
 
 
 if __name__ == "__main__":
