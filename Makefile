@@ -2,6 +2,7 @@
 # make test   environment, models, all tests but the slow ones
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
+# make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
 # make clean  remove the environment (models stay)
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak bench models clean
+.PHONY: demo test check fast soak bench bench-service models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -56,6 +57,10 @@ soak: .venv/ready
 bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0
 	@$(BIN)/python -m benchmarks.pair
+
+bench-service: .venv/ready
+	@$(BIN)/outrider pull smollm2-135m-instruct
+	@$(BIN)/python -m benchmarks.service
 
 clean:
 	rm -rf .venv

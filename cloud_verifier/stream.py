@@ -60,10 +60,10 @@ class _Stream:
         """Hand every message to the verifier until the client leaves or breaks the rules."""
         with contextlib.suppress(WebSocketDisconnect):
             while True:
-                event = await self._socket.receive()
-                if event["type"] == "websocket.disconnect":
-                    return
                 try:
+                    event = await self._socket.receive()
+                    if event["type"] == "websocket.disconnect":
+                        return
                     message = decode_up(from_frame(event.get("bytes") or b""))
                     if isinstance(message, Open):
                         self._is_padded = message.is_padded

@@ -177,6 +177,7 @@ class Verifier:
         elapsed_ms = live.waited_ms(now_s)
         live.served_s = now_s
         live.is_suspect = False
+        live.is_filling = turn.drafts is None
         self._fair.charge(live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
         if turn.drafts is None:
             report.num_filled += turn.num_missing
@@ -211,6 +212,7 @@ class Verifier:
         for turn in turns:
             self.cache.drop(turn.name)
             turn.live.is_suspect = True
+            turn.live.is_filling = False
         if len(turns) == 1:
             self.close(turns[0].name)
             said.append((turns[0].name, Fault.of(error)))
@@ -219,17 +221,21 @@ class Verifier:
         """Who has the next pass, and what each brings. A row each is certain; drafts and prompts share the rest."""
         chosen = self._choose(said)
         turns: list[Turn] = []
+        in_use = {*chosen, *(name for name, live in self._sessions.items() if live.is_filling)}
+        if len(in_use) > self._engine.max_sequences:  # a suspect's pass, which is its own
+            in_use = set(chosen)
         room = self.limits.pass_tokens - len(chosen)
         for name in chosen:
             live = self._sessions[name]
             try:
-                sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use=chosen)
+                sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use)
             except FAILURES as error:
                 self.close(name)
                 said.append((name, Fault.of(typed(error))))
                 continue
             turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self.limits.fill_tokens))
             room -= len(turns[-1].chunk.token_ids) - 1
+        self.cache.make_room(in_use)
         return turns
 
     def _choose(self, said: Said) -> list[str]:
@@ -247,7 +253,20 @@ class Verifier:
             if (news := self.load.news_for(live)) is not None:
                 said.append((name, news))
         suspect = next((name for _, name, _ in ready if self._sessions[name].is_suspect), None)
-        return [suspect] if suspect else self._fair.order(ready, slots)
+        return [suspect] if suspect else self._seated(ready, slots)
+
+    def _seated(self, ready: list[tuple[float, str, str]], slots: int) -> list[str]:
+        """Those of `ready` whose turn it is, and no more new ones than there are sequences that nobody is filling.
+
+        Otherwise, with more long prompts than sequences, each would evict the others' half-filled caches for ever.
+        """
+        num_free = self._engine.max_sequences - sum(live.is_filling for live in self._sessions.values())
+        if num_free <= 0:
+            ready = [entry for entry in ready if self._sessions[entry[1]].is_filling]
+        chosen = self._fair.order(ready, slots)
+        others = [name for name in chosen if not self._sessions[name].is_filling]
+        left_out = set(others[max(0, num_free) :])
+        return [name for name in chosen if name not in left_out]
 
     def check_integrity(self) -> None:
         """Raises AssertionError when sessions, cache and engine contradict each other."""

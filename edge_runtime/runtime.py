@@ -3,6 +3,7 @@
 Knows what a prompt is; leaves tokens to the session, models to the engines and the choice of parts to `parts.py`.
 """
 
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -10,11 +11,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open_verifier, tokenizer_source
-from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
@@ -71,7 +74,9 @@ class Runtime:
         self._target = target
         self._open_link = open_link
         self._verifier = verifier
-        self._pace = Pace(verifier.pass_ms if verifier else None)
+        # Beside each other on the same processor they take turns; over a link the drafter runs ahead.
+        self._pace = Pace(verifier.pass_ms) if verifier else AheadPace()
+        self._max_ahead = 0 if verifier else MAX_AHEAD
         self._drafting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
 
     @classmethod
@@ -103,10 +108,14 @@ class Runtime:
         drafter: str = "auto",
         settings: EngineSettings | None = None,
         progress: Progress = silent,
+        *,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
+        `token` and `tls` are what the verifier is shown and what of it is trusted, as for WebSocketLink.
         """
         WebSocketLink(url)  # a bad address is told before anything is loaded
         folder = catalog.find(target or tokenizer_source(drafter))
@@ -114,7 +123,7 @@ class Runtime:
         vocabulary = folder.manifest.tokenizer_fingerprint
         drafting = open_drafter(drafter, vocabulary, settings or EngineSettings(), progress)
         asked = folder.manifest.fingerprint if target else ""
-        return cls(codec, folder, drafting, lambda: WebSocketLink(url), target=asked)
+        return cls(codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked)
 
     async def generate(
         self,
@@ -141,7 +150,7 @@ class Runtime:
             manifest.tokenizer_fingerprint,
             self._target,
         )
-        session = Session(self._open_link(), self.drafter, self._pace, self._drafting)
+        session = Session(self._open_link(), self.drafter, self._pace, self._drafting, max_ahead=self._max_ahead)
         decoder = StreamDecoder(self._codec)
         async with aclosing(session.generate(request)) as events:
             async for event in events:

@@ -8,19 +8,23 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_server
+from cloud_verifier.server import create_server
+from cloud_verifier.settings import ServiceSettings
+
+UNHURRIED = ServiceSettings(requests_per_s=1e6, messages_per_s=1e6)  # tests ask faster than devices do
 
 
 @contextlib.contextmanager
-def serving(loop: VerifierLoop) -> Iterator[str]:
+def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = create_server(loop)
+    server = create_server(loop, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        scheme = "https" if settings.tls else "http"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

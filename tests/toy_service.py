@@ -10,7 +10,7 @@ import sys
 import threading
 
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_server
+from cloud_verifier.server import create_server
 from cloud_verifier.verifier import Verifier
 from tests.toy import ToyEngine
 

@@ -28,9 +28,10 @@ from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.stream import serve_stream
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Drafter, LookupDrafter, Proposal
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.retry import Retry, Retrying
-from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider.choice import SamplingParams
 from outrider.engines.base import Chunk, Logits
 from outrider.errors import (
