@@ -121,11 +121,12 @@ class VerifierLoop:
             logger.exception("the verifier's thread failed")
         finally:  # whatever ended it, nobody is left waiting
             self._ended.set()
+            farewell = Fault.of(_moved() if self._is_draining else _over())
             for name in list(self._connections):
-                self._deliver(name, Fault.of(_over()))
+                self._deliver(name, farewell)
             while not self._inbox.empty():
                 if isinstance(item := self._inbox.get(), tuple):
-                    item[0].deliver(Fault.of(_over()))
+                    item[0].deliver(farewell)
 
     def _deliver(self, name: str, message: Down) -> None:
         connection = self._connections.get(name)

@@ -79,6 +79,18 @@ class Verifier:
         return len(self._sessions)
 
     @property
+    def num_slots(self) -> int:
+        """Sessions that one pass can take."""
+        return min(self._engine.max_batch, self._engine.max_sequences, self.limits.pass_tokens)
+
+    @property
+    def num_ready(self) -> int:
+        """Sessions that a pass could move now. Another thread that asks may get a number that is a pass old."""
+        now_s = self._clock()
+        lives = tuple(self._sessions.values())
+        return sum(live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms) for live in lives)
+
+    @property
     def guards(self) -> Mapping[str, DraftGuard]:
         """By credential: what its drafts cost and brought."""
         return self._guards
@@ -228,7 +240,7 @@ class Verifier:
 
     def _choose(self, said: Said) -> list[str]:
         now_s = self._clock()
-        slots = min(self._engine.max_batch, self._engine.max_sequences, self.limits.pass_tokens)
+        slots = self.num_slots
         ready: list[tuple[float, str, str]] = []
         for name, live in list(self._sessions.items()):
             if live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms):

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cloud_verifier.target import open_verifier
 from edge_runtime.cli.output import console, show_progress
-from edge_runtime.parts import DEFAULT_TARGET, open_verifier
+from edge_runtime.parts import DEFAULT_TARGET
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, MissingExtra
