@@ -1,5 +1,6 @@
 # make demo   environment, models, and one hybrid generation with its figures
 # make test   environment, models, all tests
+# make ray    Ray, and the tests of the service on it
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make bench  the table in README             make clean  remove the environment (models stay)
 
@@ -17,7 +18,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast bench models clean
+.PHONY: demo test ray check fast bench models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -48,6 +49,10 @@ fast: .venv/ready
 
 test: check models
 	$(BIN)/python -m pytest
+
+ray: .venv/ready
+	$(BIN)/pip install $(QUIET) -e ".[ray]"
+	$(BIN)/python -m pytest -m ray
 
 bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0

@@ -1,13 +1,14 @@
 """One replica of the service on Ray Serve: an engine behind the doors, its health, its load, and how it leaves.
 
-A WebSocket stays on the replica that accepted it. What a replica holds is only a cache: when it leaves, or is killed,
-its devices open their lists elsewhere. Ray waits for open sockets and then cuts them, without a word to the application;
-so a replica watches the list that routers get, and when it is no longer on it, it drains by itself. Knows nothing of how
-replicas are made or how many there are.
+A WebSocket stays on the replica that accepted it. What a replica holds is only a cache: when it leaves or is killed,
+its devices open their lists elsewhere. Ray waits for open sockets and in the end cuts them, without a word to the
+application; so a replica watches the list that routers get, and drains by itself when it is no longer on it. Knows
+nothing of how replicas are made or how many there are.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 import ray
@@ -35,8 +36,8 @@ class VerifierReplica:
     A replica that leaves gives its sessions `grace_s` seconds to end; those still open are told to go elsewhere.
     """
 
-    async def __init__(self, build: Callable[[], VerifierLoop], grace_s: float) -> None:
-        self._loop = await asyncio.to_thread(build)
+    def __init__(self, build: Callable[[], VerifierLoop], grace_s: float) -> None:
+        self._loop = build()
         self._grace_s = grace_s
         self._is_listed = False
         self._leaving: asyncio.Task[None] | None = None
@@ -55,17 +56,18 @@ class VerifierReplica:
         """The replicas that routers know, whenever they change."""
         is_listed = any(replica.replica_id == self._id for replica in targets.running_replicas)
         if self._is_listed and not is_listed and self._leaving is None:
-            self._leaving = asyncio.create_task(self._leave())
+            self._watch.stop()
+            self._leaving = asyncio.create_task(asyncio.to_thread(self._leave))
         self._is_listed = is_listed
 
-    async def _leave(self) -> None:
-        logger.info("draining: %d sessions are open", self._loop.num_connections)
-        self._watch.stop()
+    def _leave(self) -> None:
+        """No new sessions, time for those that run, then word to go on elsewhere."""
         self._loop.start_draining()
-        end_s = asyncio.get_running_loop().time() + self._grace_s
-        while self._loop.num_connections and asyncio.get_running_loop().time() < end_s:
-            await asyncio.sleep(LOOK_S)
-        await asyncio.to_thread(self._loop.close)
+        end_s = time.monotonic() + self._grace_s
+        while self._loop.num_connections and time.monotonic() < end_s:
+            time.sleep(LOOK_S)
+        logger.info("drained: %d sessions were moved", self._loop.num_connections)
+        self._loop.close()
 
     def check_health(self) -> None:
         """Raises RuntimeError when the verifier's thread has ended; Ray then makes another replica."""

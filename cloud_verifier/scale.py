@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, RequestRouterConfig
 
@@ -37,9 +37,9 @@ class Scale(BaseModel):
     max_replicas: PositiveInt = 1
     target_passes: PositiveFloat = 1.0  # passes' worth of waiting sessions a replica should have, averaged
     look_back_s: PositiveFloat = 30.0  # the time it is averaged over
-    grace_s: PositiveFloat = 20.0  # a leaving replica's sessions may go on for so long
+    grace_s: NonNegativeFloat = 20.0  # a leaving replica's sessions may go on for so long
     cpus: PositiveInt = 1  # cores of a replica: reserved, and the engine's threads
-    gpus: float = 0.0
+    gpus: NonNegativeFloat = 0.0
 
 
 class Settings(Scale):

@@ -1,4 +1,4 @@
-"""A target ready to verify: a model's folder opened, measured, held to its numerics class, with a loop running over it."""
+"""A target ready to verify: a model's folder opened, measured, held to its numerics class, a loop running over it."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,7 @@
 """A Ray cluster on this machine and toy replicas on it, and devices that see which replica answers. For tests only."""
 
 import contextlib
+import inspect
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +9,10 @@ from http.client import HTTPConnection
 
 import ray
 from ray import serve
+from ray.serve.config import AutoscalingContext
 
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.replica import REPLICA_HEADER
+from cloud_verifier.replica import PENDING_PASSES, REPLICA_HEADER
 from cloud_verifier.verifier import Verifier
 from edge_runtime.links import WebSocketLink
 from outrider.wire import Down, Fault
@@ -51,8 +53,10 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def num_running() -> int:
-    states = serve.status().applications["default"].deployments["verifier"].replica_states
+def num_running(app: str = "default") -> int:
+    """Replicas that serve; 0 while some come. Those that leave do not count."""
+    deployments = serve.status().applications[app].deployments if app in serve.status().applications else {}
+    states = deployments["verifier"].replica_states if deployments else {}
     return states.get("RUNNING", 0) if set(states) <= {"RUNNING", "STOPPING"} else 0
 
 
@@ -72,6 +76,13 @@ def replica_for(url: str, session_id: str) -> str:
         return response.headers[HEADER]
     finally:
         connection.close()
+
+
+def context_of(pending: dict[str, float], num_sockets: int) -> AutoscalingContext:
+    """What Ray would ask the policy with: by replica, the passes that are waited for; and the sockets in all."""
+    fields = dict.fromkeys(inspect.signature(AutoscalingContext).parameters)
+    fields["aggregated_metrics"], fields["total_num_requests"] = {PENDING_PASSES: pending}, num_sockets
+    return AutoscalingContext(**fields)
 
 
 class WatchedLink(WebSocketLink):
