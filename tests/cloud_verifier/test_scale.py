@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 pytest.importorskip("ray")
 import ray
@@ -27,10 +29,21 @@ from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
-from tests.cloud_verifier.test_verifier import target_alone
+from outrider.wire import Down, Draft, Fault, Opened, Verified
+from tests.cloud_verifier.test_verifier import open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.export.models import write_gguf
-from tests.ray_cluster import WatchedLink, cluster, context_of, kill, num_running, replica_for, toy_verifier, until
+from tests.ray_cluster import (
+    PATIENCE_S,
+    WatchedLink,
+    cluster,
+    context_of,
+    kill,
+    num_running,
+    replica_for,
+    toy_verifier,
+    until,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -127,15 +140,36 @@ def test_a_replica_killed_under_load_loses_nothing(url: str) -> None:
     until(lambda: num_running() == 2)
 
 
-def test_a_replica_that_leaves_sends_its_sessions_elsewhere(url: str) -> None:
-    devices = Devices(url, 16)
-    devices.run(held=range(16), act=lambda: deploy(TWO.model_copy(update={"replicas": 1})))
+def test_a_new_version_takes_over_the_sessions_of_the_old(url: str) -> None:
+    """Ray starts new replicas and has the old ones leave, while every session is halfway."""
+    devices = Devices(url)
+    devices.run(held=range(NUM_SESSIONS), act=lambda: deploy(TWO))
     devices.check()
-    moved = [link for link in devices.links if "moved" in link.faults]
-    assert moved
-    assert len({link.replicas[0] for link in moved}) == 1
-    assert len({link.replicas[-1] for link in devices.links}) == 1
-    assert all(link.faults == [] for link in devices.links if link not in moved)
+    assert devices.num_reopened >= NUM_SESSIONS
+    assert not {link.replicas[0] for link in devices.links} & {link.replicas[-1] for link in devices.links}
+
+
+def test_a_leaving_replica_says_so(url: str) -> None:
+    links = [WatchedLink(url) for _ in range(NUM_SESSIONS)]
+
+    async def run() -> list[Down]:
+        for link in links:
+            await link.open()
+            await link.send(open_message(patience_ms=-1))
+            assert isinstance(await link.receive(), Opened)
+            await link.send(Draft(0, 5, b""))
+            assert isinstance(await link.receive(), Verified)  # and now it waits for drafts
+        told = asyncio.gather(*(link.receive() for link in links))
+        await asyncio.to_thread(deploy, TWO)
+        try:
+            return await asyncio.wait_for(told, PATIENCE_S)
+        finally:
+            for link in links:
+                await link.close()
+
+    for message in asyncio.run(run()):
+        assert isinstance(message, Fault)
+        assert (message.code, message.may_retry) == ("moved", True)
 
 
 def test_a_device_whose_link_broke_finds_its_replica_again(url: str) -> None:
@@ -237,6 +271,25 @@ def test_the_configuration_of_the_page_serves_a_model(door: str, tmp_path: Path)
     with serve_run(tmp_path / "ray.yaml"):
         until(lambda: num_running(config["applications"][0]["name"]) == 2)
         assert tokens_of(WatchedLink(door), request) == expected
+
+
+def test_the_page_names_every_setting_and_ray_knows_its_commands() -> None:
+    page = PAGE.with_name("operating-ray.md").read_text()
+    table = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) - {"outrider", "OUTRIDER_HOME"} == set(Settings.model_fields)
+    for program, command, options in re.findall(r"^(ray|serve) (\S+)(.*)$", page, re.MULTILINE):
+        shown = subprocess.run(
+            [Path(sys.executable).with_name(program), command, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for option in re.findall(r"--[a-z-]+", options):
+            assert option in shown
+
+
+@pytest.mark.parametrize("wrong", [{"replica": 2}, {"replicas": 0}, {"grace_s": -1}, {"cpus": "many"}])
+def test_settings_that_are_none_are_refused(wrong: dict[str, object]) -> None:
+    assert Settings(model="m").model_dump()["replicas"] == 1
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Settings(**{"model": "m", **wrong})
 
 
 def tokens_of(link: Link, request: GenerationRequest) -> list[int]:
