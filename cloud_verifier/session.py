@@ -79,7 +79,7 @@ class VerifierSession:
             self.pending = tree
 
     def _append(self, start: int, chain: Pending) -> None:
-        known = [*self.token_ids[start:], *self.pending.token_ids]
+        known = [*self.token_ids[start:], *self.pending.token_ids[max(0, start - self.frontier) :]]
         drafts = chain.token_ids
         if start > self.frontier + len(self.pending) or drafts[: len(known)] != known[: len(drafts)]:
             self._miss()

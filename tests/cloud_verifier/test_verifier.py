@@ -109,6 +109,17 @@ def test_any_drafts_in_any_order_give_the_same_list(seed: int, params: SamplingP
     assert got == want, f"seed {seed}"
 
 
+def test_drafts_in_several_messages_are_one_run() -> None:
+    want = target_alone()
+    verifier = make()
+    name = verifier.open(open_message(patience_ms=-1)).session
+    for start in range(0, 8, 2):
+        verifier.receive(name, Draft(0, len(PROMPT) + start, pack_ids(want[start : start + 2])))
+    verifier.receive(name, Draft(0, len(PROMPT) + 7, pack_ids(want[7:9])))  # overlapping
+    (_, message), *_ = verifier.step()
+    assert unpack_ids(message.token_ids) == want[:10]
+
+
 def test_good_drafts_save_passes() -> None:
     want = target_alone()
     verifier = make()
