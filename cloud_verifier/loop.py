@@ -121,12 +121,12 @@ class VerifierLoop:
             logger.exception("the verifier's thread failed")
         finally:  # whatever ended it, nobody is left waiting
             self._ended.set()
-            farewell = Fault.of(_moved() if self._is_draining else _over())
+            last_word = Fault.of(_moved() if self._is_draining else _over())
             for name in list(self._connections):
-                self._deliver(name, farewell)
+                self._deliver(name, last_word)
             while not self._inbox.empty():
                 if isinstance(item := self._inbox.get(), tuple):
-                    item[0].deliver(farewell)
+                    item[0].deliver(last_word)
 
     def _deliver(self, name: str, message: Down) -> None:
         connection = self._connections.get(name)
