@@ -1,8 +1,10 @@
 # make demo   environment, models, and one hybrid generation with its figures
-# make test   environment, models, all tests
+# make test   environment, models, all tests but the slow ones
 # make ray    Ray, and the tests of the service on it
 # make check  style, types, import rules      make fast   the tests that need no weights
-# make bench  the table in README             make clean  remove the environment (models stay)
+# make soak   minutes of random load          make bench  the table in README
+# make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
+# make clean  remove the environment (models stay)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,7 +20,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test ray check fast bench models clean
+.PHONY: demo test check fast soak ray bench bench-service models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -45,10 +47,13 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -m "not weights"
+	$(BIN)/python -m pytest -m "not weights and not slow"
 
 test: check models
 	$(BIN)/python -m pytest
+
+soak: .venv/ready
+	$(BIN)/python -m pytest -m slow -s
 
 ray: .venv/ready
 	$(BIN)/pip install $(QUIET) -e ".[ray]"
@@ -57,6 +62,10 @@ ray: .venv/ready
 bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0
 	@$(BIN)/python -m benchmarks.pair
+
+bench-service: .venv/ready
+	@$(BIN)/outrider pull smollm2-135m-instruct
+	@$(BIN)/python -m benchmarks.service
 
 clean:
 	rm -rf .venv

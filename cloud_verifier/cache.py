@@ -5,14 +5,16 @@ session of the same credential copies the part they share. Tokens themselves are
 there is no hash to collide, and nobody's time tells what somebody else sent. The least recently used entry makes room.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
+from cloud_verifier.failures import FAILURES
 from outrider.engines.base import Engine
 from outrider.errors import EngineFull
 
 __all__ = ["ResidentLists"]
 
+BLOCK = 64  # lists are compared in blocks: most differ in the first
 MOST = 0.9  # an entry that ends soon after the shared part is taken over, not copied
 
 
@@ -22,7 +24,7 @@ class _Entry:
 
     sequence: int
     credential: str
-    token_ids: Sequence[int]
+    token_ids: list[int] = field(repr=False)
     session: str | None
 
 
@@ -39,12 +41,13 @@ class ResidentLists:
     def num_tokens(self) -> int:
         return sum(self._engine.length(sequence) for sequence in self._entries)
 
-    def num_shared(self, credential: str, token_ids: Sequence[int]) -> int:
+    def num_shared(self, credential: str, token_ids: list[int]) -> int:
         """Tokens at the start of a list that are resident for this credential."""
         return self._longest(credential, token_ids)[1]
 
-    def acquire(self, session: str, credential: str, token_ids: Sequence[int], in_use: Collection[str] = ()) -> int:
-        """The session's sequence, holding as much of its list as was resident. Evicts, but none of `in_use`.
+    def acquire(self, session: str, credential: str, token_ids: list[int], in_use: Collection[str] = ()) -> int:
+        """The session's sequence, holding as much of its list as was resident. Evicts for want of a sequence, but none
+        of `in_use`.
 
         Raises EngineFull when all sequences are in use.
         """
@@ -53,27 +56,40 @@ class ResidentLists:
             entry = self._open(session, credential, token_ids, in_use)
             self._by_session[session] = self._entries[entry.sequence] = entry
         self._entries[entry.sequence] = self._entries.pop(entry.sequence)  # now the latest used
-        self._make_room(in_use)
         return entry.sequence
 
-    def _open(self, session: str, credential: str, token_ids: Sequence[int], in_use: Collection[str]) -> _Entry:
+    def _open(self, session: str, credential: str, token_ids: list[int], in_use: Collection[str]) -> _Entry:
         best, shared = self._longest(credential, token_ids)
         if best is not None and best.session is None:
             is_full = len(self._entries) >= self._engine.max_sequences
             if is_full or shared >= MOST * self._engine.length(best.sequence):
-                self._engine.truncate(best.sequence, shared)
-                self.num_reused_tokens += shared
-                best.session, best.token_ids = session, token_ids
-                return best
+                if self._shortened(best, shared):
+                    self.num_reused_tokens += shared
+                    best.session, best.token_ids = session, token_ids
+                    return best
+                best = None
         if len(self._entries) >= self._engine.max_sequences:
             self._evict(in_use, keep=best)
         sequence = self._engine.allocate()
         if best is not None and best.sequence in self._entries:
-            self._engine.copy(best.sequence, sequence, shared)
-            self.num_reused_tokens += shared
+            try:
+                self._engine.copy(best.sequence, sequence, shared)
+                self.num_reused_tokens += shared
+            except FAILURES:  # then it is filled like any other
+                self._engine.release(sequence)
+                sequence = self._engine.allocate()
         return _Entry(sequence, credential, token_ids, session)
 
-    def _longest(self, credential: str, token_ids: Sequence[int]) -> tuple[_Entry | None, int]:
+    def _shortened(self, entry: _Entry, length: int) -> bool:
+        """Whether the engine could cut what an ended session left; if not, it is gone."""
+        try:
+            self._engine.truncate(entry.sequence, length)
+        except FAILURES:
+            self._remove(entry)
+            return False
+        return True
+
+    def _longest(self, credential: str, token_ids: list[int]) -> tuple[_Entry | None, int]:
         """The entry of this credential that shares the longest start with a list, short of its last token."""
         best: _Entry | None = None
         longest = 0
@@ -91,7 +107,7 @@ class ResidentLists:
         if entry is None:
             return
         entry.session = None
-        entry.token_ids = list(entry.token_ids[: self._engine.length(entry.sequence)])
+        entry.token_ids = entry.token_ids[: self._engine.length(entry.sequence)]
         if not entry.token_ids:
             self._remove(entry)
 
@@ -105,7 +121,8 @@ class ResidentLists:
         for entry in list(self._entries.values()):
             self._remove(entry)
 
-    def _make_room(self, in_use: Collection[str]) -> None:
+    def make_room(self, in_use: Collection[str]) -> None:
+        """Evict until the resident tokens are within their budget, but none of `in_use`. Once a pass: it counts all."""
         while self.num_tokens > self._max_tokens and self._may_go(in_use):
             self._evict(in_use)
 
@@ -142,8 +159,10 @@ class ResidentLists:
                 raise AssertionError("a session's entry is gone")
 
 
-def _shared(mine: Sequence[int], other: Sequence[int], end: int) -> int:
+def _shared(mine: list[int], other: list[int], end: int) -> int:
     """How many of the first `end` items are equal."""
-    if list(mine[:end]) == list(other[:end]):
-        return end
-    return next(index for index in range(end) if mine[index] != other[index])
+    for first in range(0, end, BLOCK):
+        block = range(first, min(first + BLOCK, end))
+        if mine[first : block.stop] != other[first : block.stop]:
+            return next(index for index in block if mine[index] != other[index])
+    return max(0, end)

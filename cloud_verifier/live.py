@@ -21,6 +21,7 @@ class Live:
     served_s: float  # when it last had a pass, or was opened
     heard_s: float  # when its device last said something
     told: Load  # what is in force, as the device knows it
+    is_filling: bool = False  # its prompt is filled in part: what is there must not be lost before it brought a token
     is_suspect: bool = False  # was in a pass that failed: the next one it has alone
 
     def waited_ms(self, now_s: float) -> float:

@@ -7,6 +7,7 @@ Knows nothing of how messages travel.
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -117,8 +118,9 @@ class VerifierLoop:
                 self._take_in(self._verifier.wait_s())
                 for name, message in self._verifier.step():
                     self._deliver(name, message)
-        except Exception:
-            logger.exception("the verifier's thread failed")
+        except Exception as error:  # noqa: BLE001  told below; its text might quote what somebody sent
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("the verifier's thread failed with %s at\n%s", type(error).__name__, where)
         finally:  # whatever ended it, nobody is left waiting
             self._ended.set()
             last_word = Fault.of(_moved() if self._is_draining else _over())

@@ -4,7 +4,6 @@ Knows no engine and no epochs. Row numbers and parents as in `outrider.acceptanc
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 __all__ = ["Pending"]
 
@@ -26,7 +25,7 @@ class Pending:
 
     @property
     def is_chain(self) -> bool:
-        return not self.parents or (self.parents[0] == -1 and all(b == a + 1 for a, b in pairwise(self.parents)))
+        return self.parents == list(range(-1, len(self.parents) - 1))
 
     def append(self, token_ids: Sequence[int], confidences: Sequence[float]) -> None:
         """More of a chain, at its end."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import ray
 from ray import serve
@@ -20,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.service import create_app
+from cloud_verifier.settings import ServiceSettings
+from cloud_verifier.tokens import TokenFile
 
 __all__ = ["PENDING_PASSES", "REPLICA_HEADER", "VerifierReplica"]
 
@@ -33,10 +36,13 @@ LOOK_S = 0.1  # between two looks at whether the last session has ended
 class VerifierReplica:
     """Ray makes it, asks after its health and load, and ends it. `build` opens the target and starts its loop.
 
+    `tokens`: the file of those that let devices in; None lets in everybody who calls it by this machine's own names.
+
     A replica that leaves gives its sessions `grace_s` seconds to end; those still open are told to go elsewhere.
     """
 
-    def __init__(self, build: Callable[[], VerifierLoop], grace_s: float) -> None:
+    def __init__(self, build: Callable[[], VerifierLoop], tokens: Path | None, grace_s: float) -> None:
+        self._settings = ServiceSettings(tokens=TokenFile(tokens) if tokens else None)
         self._loop = build()
         self._grace_s = grace_s
         self._is_listed = False
@@ -50,7 +56,7 @@ class VerifierReplica:
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return _named(create_app(self._loop), self._id.unique_id)
+        return _named(create_app(self._loop, self._settings), self._id.unique_id)
 
     def _see(self, targets: DeploymentTargetInfo) -> None:
         """The replicas that routers know, whenever they change."""

@@ -7,6 +7,7 @@ Knows the deployment's numbers; a replica's own life is in `replica.py`. docs/op
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -47,6 +48,7 @@ class Settings(Scale):
 
     model: str  # a name or a path, as for `outrider verifier`
     sessions: PositiveInt = 4  # that stay in a replica's cache at once
+    tokens: Path | None = None  # the file of `outrider verifier token`, the same for all replicas
     context: PositiveInt = EngineSettings.max_context
     provider: str = EngineSettings.provider
     gpu_layers: int = EngineSettings.num_gpu_layers
@@ -65,7 +67,9 @@ class PendingWork:
         return wanted, {}
 
 
-def application(build: Callable[[], VerifierLoop], scale: Scale, limits: Limits) -> serve.Application:
+def application(
+    build: Callable[[], VerifierLoop], scale: Scale, limits: Limits, tokens: Path | None = None
+) -> serve.Application:
     """A deployment whose replicas run what `build` gives; `limits` are those that it gives its verifier."""
     deployment = serve.deployment(
         serve.ingress()(VerifierReplica),
@@ -77,7 +81,7 @@ def application(build: Callable[[], VerifierLoop], scale: Scale, limits: Limits)
         request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         **_replicas(scale, limits),
     )
-    return deployment.bind(build, scale.grace_s)
+    return deployment.bind(build, tokens, scale.grace_s)
 
 
 def _replicas(scale: Scale, limits: Limits) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def _replicas(scale: Scale, limits: Limits) -> dict[str, Any]:
 def app(settings: Settings) -> serve.Application:
     """What `serve run` and a config file name."""
     limits = Limits()
-    return application(partial(_open, settings, limits), settings, limits)
+    return application(partial(_open, settings, limits), settings, limits, settings.tokens)
 
 
 def _open(settings: Settings, limits: Limits) -> VerifierLoop:

@@ -1,37 +1,63 @@
-"""The verifier as an ASGI application: its doors, and the server that holds them. Each door is a module of its own."""
+"""The verifier as an ASGI application: settings in, doors out. Each door is a module of its own."""
 
-import uvicorn
-from fastapi import FastAPI, WebSocket
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated
 
+from fastapi import Depends, FastAPI, WebSocket
+from starlette.middleware import Middleware
+
+from cloud_verifier.guard import Guard, max_body_bytes
 from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.security import Gate, credential_of
+from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.stream import serve_stream
-from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH
+from cloud_verifier.tokens import TokenFile
+from outrider.wire import STREAM_PATH
 
-__all__ = ["create_app", "create_server"]
+__all__ = ["create_app"]
+
+WATCH_S = 1.0  # between two looks at whether a token was revoked
 
 
-def create_app(verifier: VerifierLoop) -> FastAPI:
+def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> FastAPI:
     """The application over a running verifier, which stays the caller's to close."""
-    app = FastAPI(title="Outrider verifier", docs_url=None, redoc_url=None, openapi_url=None)
+    settings = settings or ServiceSettings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_end_revoked(settings.tokens, verifier))
+            yield
+            watching.cancel()
+
+    app = FastAPI(
+        title="Outrider verifier",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Gate, settings=settings),
+            Middleware(Guard, settings=settings, max_body_bytes=max_body_bytes(verifier.verifier.max_context)),
+        ],
+    )
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.websocket(STREAM_PATH)
-    async def stream(socket: WebSocket) -> None:
-        await serve_stream(socket, verifier, "")
+    async def stream(socket: WebSocket, credential: Annotated[str, Depends(credential_of)]) -> None:
+        await serve_stream(socket, verifier, credential)
 
     return app
 
 
-def create_server(verifier: VerifierLoop) -> uvicorn.Server:
-    """The service over a running verifier, ready to run on sockets of the caller's."""
-    config = uvicorn.Config(
-        create_app(verifier),
-        log_level="warning",
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # lengths would leak repeats, and it costs more than it saves
-    )
-    return uvicorn.Server(config)
+async def _end_revoked(tokens: TokenFile | None, verifier: VerifierLoop) -> None:
+    """End the sessions of tokens that are no longer valid, for as long as the service runs."""
+    while tokens is not None:
+        for credential in tokens.take_revoked():
+            verifier.revoke(credential)
+        await asyncio.sleep(WATCH_S)

@@ -37,7 +37,10 @@ async def serve_stream(socket: WebSocket, verifier: VerifierLoop, credential: st
     except (LinkLost, Refused):
         await socket.close(TRY_LATER)
         return
-    await socket.accept(SUBPROTOCOL)
+    try:
+        await socket.accept(SUBPROTOCOL)
+    except (WebSocketDisconnect, RuntimeError):  # it left before we could answer
+        return
     stream = _Stream(socket, connection, outbox)
     reader = asyncio.create_task(stream.read())
     try:
@@ -60,10 +63,10 @@ class _Stream:
         """Hand every message to the verifier until the client leaves or breaks the rules."""
         with contextlib.suppress(WebSocketDisconnect):
             while True:
-                event = await self._socket.receive()
-                if event["type"] == "websocket.disconnect":
-                    return
                 try:
+                    event = await self._socket.receive()
+                    if event["type"] == "websocket.disconnect":
+                        return
                     message = decode_up(from_frame(event.get("bytes") or b""))
                     if isinstance(message, Open):
                         self._is_padded = message.is_padded
@@ -76,11 +79,13 @@ class _Stream:
         """Send what the verifier says, to the last word or until the reader sees the client leave."""
         while True:
             waiting = asyncio.create_task(self._outbox.get())
-            await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done() and self._outbox.empty():
+            try:
+                await asyncio.wait({waiting, reader}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done() and self._outbox.empty():
+                    return
+                message = await waiting
+            finally:
                 waiting.cancel()
-                return
-            message = await waiting
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it left while we were speaking
                 await self._socket.send_bytes(to_frame(message, is_padded=self._is_padded))
                 if isinstance(message, Fault) or (isinstance(message, Verified) and message.finish):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from cloud_verifier.admission import check_ids, check_open
 from cloud_verifier.cache import ResidentLists
+from cloud_verifier.failures import FAILURES, check_logits, typed
 from cloud_verifier.fairness import FairShare
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live, LoadMeter
@@ -20,7 +21,6 @@ from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
 from outrider.engines.base import Engine, Logits
 from outrider.errors import (
     BadLogits,
-    EngineError,
     Moved,
     OutriderError,
     Overloaded,
@@ -168,10 +168,12 @@ class Verifier:
             return said
         self.num_passes += 1
         began_s = time.perf_counter()
+        chunks = [turn.chunk for turn in turns]
         try:
-            rows = self._engine.extend([turn.chunk for turn in turns])
-        except OutriderError as error:
-            self._failed(turns, error, said)
+            rows = self._engine.extend(chunks)
+            check_logits(chunks, rows, self._engine.n_vocab)
+        except FAILURES as error:
+            self._failed(turns, typed(error), said)
             return said
         num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
         report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
@@ -187,6 +189,7 @@ class Verifier:
         elapsed_ms = live.waited_ms(now_s)
         live.served_s = now_s
         live.is_suspect = False
+        live.is_filling = turn.drafts is None
         self._fair.charge(live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
         if turn.drafts is None:
             report.num_filled += turn.num_missing
@@ -207,7 +210,11 @@ class Verifier:
         report.drafted.append(len(turn.drafts))
         report.accepted.append(len(path))
         report.emitted.append(num_tokens)
-        if not settle(turn, path, self._engine):
+        try:
+            is_kept = settle(turn, path, self._engine)
+        except FAILURES:
+            is_kept = False
+        if not is_kept:
             self.cache.drop(turn.name)
         if live.session.finish:
             self.close(turn.name)
@@ -217,6 +224,7 @@ class Verifier:
         for turn in turns:
             self.cache.drop(turn.name)
             turn.live.is_suspect = True
+            turn.live.is_filling = False
         if len(turns) == 1:
             self.close(turns[0].name)
             said.append((turns[0].name, Fault.of(error)))
@@ -225,17 +233,21 @@ class Verifier:
         """Who has the next pass, and what each brings. A row each is certain; drafts and prompts share the rest."""
         chosen = self._choose(said)
         turns: list[Turn] = []
+        in_use = {*chosen, *(name for name, live in self._sessions.items() if live.is_filling)}
+        if len(in_use) > self._engine.max_sequences:  # a suspect's pass, which is its own
+            in_use = set(chosen)
         room = self.limits.pass_tokens - len(chosen)
         for name in chosen:
             live = self._sessions[name]
             try:
-                sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use=chosen)
-            except EngineError as error:
+                sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use)
+            except FAILURES as error:
                 self.close(name)
-                said.append((name, Fault.of(error)))
+                said.append((name, Fault.of(typed(error))))
                 continue
             turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self.limits.fill_tokens))
             room -= len(turns[-1].chunk.token_ids) - 1
+        self.cache.make_room(in_use)
         return turns
 
     def _choose(self, said: Said) -> list[str]:
@@ -253,7 +265,20 @@ class Verifier:
             if (news := self.load.news_for(live)) is not None:
                 said.append((name, news))
         suspect = next((name for _, name, _ in ready if self._sessions[name].is_suspect), None)
-        return [suspect] if suspect else self._fair.order(ready, slots)
+        return [suspect] if suspect else self._seated(ready, slots)
+
+    def _seated(self, ready: list[tuple[float, str, str]], slots: int) -> list[str]:
+        """Those of `ready` whose turn it is, and no more new ones than there are sequences that nobody is filling.
+
+        Otherwise, with more long prompts than sequences, each would evict the others' half-filled caches for ever.
+        """
+        num_free = self._engine.max_sequences - sum(live.is_filling for live in self._sessions.values())
+        if num_free <= 0:
+            ready = [entry for entry in ready if self._sessions[entry[1]].is_filling]
+        chosen = self._fair.order(ready, slots)
+        others = [name for name in chosen if not self._sessions[name].is_filling]
+        left_out = set(others[max(0, num_free) :])
+        return [name for name in chosen if name not in left_out]
 
     def check_integrity(self) -> None:
         """Raises AssertionError when sessions, cache and engine contradict each other."""

@@ -3,6 +3,7 @@
 Knows what a prompt is; leaves tokens to the session, models to the engines and the choice of parts to `parts.py`.
 """
 
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -104,10 +105,14 @@ class Runtime:
         drafter: str = "auto",
         settings: EngineSettings | None = None,
         progress: Progress = silent,
+        *,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
+        `token` and `tls` are what the verifier is shown and what of it is trusted, as for WebSocketLink.
         """
         WebSocketLink(url)  # a bad address is told before anything is loaded
         folder = catalog.find(target or tokenizer_source(drafter))
@@ -115,7 +120,7 @@ class Runtime:
         vocabulary = folder.manifest.tokenizer_fingerprint
         drafting = open_drafter(drafter, vocabulary, settings or EngineSettings(), progress)
         asked = folder.manifest.fingerprint if target else ""
-        return cls(codec, folder, drafting, lambda: WebSocketLink(url), target=asked)
+        return cls(codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked)
 
     async def generate(
         self,

@@ -20,7 +20,15 @@ from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
 from edge_runtime.retry import Retry, Retrying
 from outrider.choice import SamplingParams
-from outrider.errors import LinkError, LinkLost, OutriderError, ProtocolError, from_code
+from outrider.errors import (
+    LinkError,
+    LinkLost,
+    ModelMismatch,
+    OutriderError,
+    ProtocolError,
+    VocabularyMismatch,
+    from_code,
+)
 from outrider.wire import Cancel, Draft, Fault, Load, Open, Opened, Params, Verified, pack_ids, unpack_ids
 
 __all__ = ["Finished", "GenerationRequest", "Session", "Token"]
@@ -28,6 +36,7 @@ __all__ = ["Finished", "GenerationRequest", "Session", "Token"]
 R = TypeVar("R")
 WAIT_FOR_DRAFTS = -1
 NEVER_WAIT = 0
+FINISHES = (None, "stop", "length")
 MAX_SILENCE_S = 120.0  # a verifier that says nothing for so long is lost; long prompts on small machines take a while
 
 
@@ -150,12 +159,24 @@ class Session:
             )
         )
         opened = await self._receive()
-        if not isinstance(opened, Opened) or opened.limit <= len(self._token_ids):
+        limit = len(request.prompt_ids) + request.max_tokens
+        if not isinstance(opened, Opened) or not len(self._token_ids) < opened.limit <= limit:
             raise ProtocolError("the verifier did not open the session; check both sides' versions")
+        self._check_models(opened, request)
         self.report.target = opened.target
         if self._drafter is not None:
             await self._in_thread(self._drafter.prefill, list(self._token_ids))
         return opened
+
+    def _check_models(self, opened: Opened, request: GenerationRequest) -> None:
+        """A verifier checks what Open names; what it opened must be that."""
+        target = self.report.target or request.target
+        if target not in ("", opened.target):
+            raise ModelMismatch(f"the verifier runs target {opened.target[:12]}, not {target[:12]}; begin anew with it")
+        if request.vocabulary not in ("", opened.vocabulary):
+            raise VocabularyMismatch(
+                f"the verifier's vocabulary is {opened.vocabulary[:12]}, not {request.vocabulary[:12]}; choose another"
+            )
 
     async def _draft(self, params: SamplingParams, limit: int) -> Proposal:
         """Guess, and send the guesses; without guesses the verifier is asked for one step alone."""
@@ -175,7 +196,14 @@ class Session:
             raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
         token_ids = unpack_ids(message.token_ids)
         in_order = message.start == len(self._token_ids) and message.start + len(token_ids) <= opened.limit
-        if not token_ids or not in_order or max(token_ids) >= opened.n_vocab:
+        drafts = self._waiting.token_ids
+        is_sound = (
+            message.num_drafted <= len(drafts)
+            and message.num_accepted <= min(message.num_drafted, len(token_ids))
+            and drafts[: message.num_accepted] == token_ids[: message.num_accepted]
+            and message.finish in FINISHES
+        )
+        if not token_ids or not in_order or not is_sound or max(token_ids) >= opened.n_vocab:
             raise ProtocolError("the verifier's tokens do not continue the list; its answer was refused")
         return message, token_ids
 
@@ -203,19 +231,17 @@ class Session:
 
     async def _receive(self) -> Opened | Verified:
         """What was verified, or opened; what the verifier says of its load is heeded on the way."""
-        while True:
-            try:
-                async with asyncio.timeout(self._max_silence_s):
-                    message = await self._link.receive()
-            except TimeoutError:
-                raise LinkLost("the verifier says nothing any more; check it and try again") from None
-            if isinstance(message, Fault):
-                error = from_code(message.code, message.message)
-                error.may_retry, error.retry_after_ms = message.may_retry, message.retry_after_ms
-                raise error
-            if not isinstance(message, Load):
-                return message
-            self._drafts_allowed = min(self._max_drafts, message.max_drafts)
+        try:
+            async with asyncio.timeout(self._max_silence_s):  # news of the load alone is silence
+                while isinstance(message := await self._link.receive(), Load):
+                    self._drafts_allowed = min(self._max_drafts, message.max_drafts)
+        except TimeoutError:
+            raise LinkLost("the verifier says nothing any more; check it and try again") from None
+        if isinstance(message, Fault):
+            error = from_code(message.code, message.message)
+            error.may_retry, error.retry_after_ms = message.may_retry, message.retry_after_ms
+            raise error
+        return message
 
     async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)

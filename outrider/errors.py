@@ -27,6 +27,8 @@
         ├── Unauthorized          no token, or one that is not valid (any more)
         ├── Forbidden             this request may not be made here
         ├── TooLarge              a body or message over the limit
+        ├── TooSlow               a body or first message that did not come in time
+        ├── WrongContentType      a body of a type that is not served
         ├── TooMany               this credential's rate or number of sessions is used up for now
         ├── Overloaded            the verifier's own capacity is used up for now
         └── Moved                 the verifier is shutting down; go on at another, or here later
@@ -61,10 +63,12 @@ __all__ = [
     "Refused",
     "TooLarge",
     "TooMany",
+    "TooSlow",
     "Unauthorized",
     "UnknownModel",
     "UsageError",
     "VocabularyMismatch",
+    "WrongContentType",
     "WrongHash",
     "from_code",
 ]
@@ -200,6 +204,16 @@ class Forbidden(Refused):
 class TooLarge(Refused):
     code = "too_large"
     http_status = 413
+
+
+class TooSlow(Refused):
+    code = "too_slow"
+    http_status = 408
+
+
+class WrongContentType(Refused):
+    code = "wrong_content_type"
+    http_status = 415
 
 
 class TooMany(Refused):

@@ -69,6 +69,14 @@ FewIds = Annotated[bytes, msgspec.Meta(max_length=4 * MAX_DRAFTS)]
 class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """Base of all messages; the subclasses' tags are part of the protocol."""
 
+    def __repr__(self) -> str:
+        """Of lists the sizes and not the contents: what a log or a traceback shows tells no token."""
+        shown = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            shown.append(f"{name}=<{len(value)}>" if isinstance(value, bytes | list) else f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 class Params(Message, frozen=True):
     """SamplingParams as they travel."""

@@ -88,8 +88,8 @@ def context_of(pending: dict[str, float], num_sockets: int) -> AutoscalingContex
 class WatchedLink(WebSocketLink):
     """Keeps what a user never sees: the replicas that served it, and why it had to go on elsewhere."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, token: str = "") -> None:
+        super().__init__(url, token=token)
         self.replicas: list[str] = []
         self.faults: list[str] = []
 

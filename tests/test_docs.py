@@ -49,10 +49,22 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_make_targets_named_in_readme_exist() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+def test_make_targets_named_in_the_pages_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
+
+
+def test_benchmarks_named_in_the_pages_have_the_options_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = re.findall(r"python -m (benchmarks\.\w+)([^`\n#]*)", text)
+    assert {"benchmarks.torch_pass", "benchmarks.service"} <= {module for module, _ in named}
+    for module, rest in named:
+        with pytest.raises(SystemExit):
+            importlib.import_module(module).main(["--help"])
+        shown = capsys.readouterr().out
+        assert all(option in shown for option in re.findall(r"--[a-z-]+", rest)), (module, rest)
 
 
 @pytest.mark.parametrize(

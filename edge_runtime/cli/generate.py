@@ -3,10 +3,12 @@
 import asyncio
 import sys
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
 from edge_runtime.cli.output import console, print_json, show_progress
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.report import Report
@@ -38,6 +40,15 @@ def generate(
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object instead of text.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
+    ] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
+    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")
+    ] = False,
 ) -> None:
     """Answer PROMPT with exactly the target's tokens, sooner.
 
@@ -60,7 +71,9 @@ def generate(
         if verifier is None:
             runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
         else:
-            runtime = Runtime.remote(verifier, target, drafter, settings, progress)
+            token = read_token(token_file, verifier, is_insecure=allow_insecure)
+            tls = device_tls(ca_file, client_cert)
+            runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
     with runtime:
         asyncio.run(_answer(runtime, text, params, max_tokens, is_chat=not raw, as_json=json))
 

@@ -21,6 +21,8 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "verifier", "pull", "models", "export", "profile")
+# Each is a group of functions, `COMMANDS` of its module. The first word alone is a command too.
+GROUPS = {"verifier token": "Add, list and revoke the tokens that let devices use a verifier."}
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,15 +48,27 @@ class LazyGroup(TyperGroup):
     """Imports a command's module only when the command is named (or the list of commands is shown)."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *GROUPS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in (*COMMANDS, *GROUPS):
             return None
-        module = importlib.import_module(f"edge_runtime.cli.{cmd_name}")
-        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        single.command(cmd_name)(guarded(getattr(module, cmd_name)))
-        return typer.main.get_command(single)
+        module = importlib.import_module(f"edge_runtime.cli.{cmd_name.replace(' ', '_')}")
+        options: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
+        if cmd_name in GROUPS:
+            found = typer.Typer(name=cmd_name, help=GROUPS[cmd_name], no_args_is_help=True, **options)
+            for name, command in module.COMMANDS.items():
+                found.command(name)(guarded(command))
+        else:
+            found = typer.Typer(**options)
+            found.command(cmd_name)(guarded(getattr(module, cmd_name)))
+        return typer.main.get_command(found)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Two words that name a group are one name: `outrider verifier token` is not the verifier of a model."""
+        if " ".join(args[:2]) in GROUPS:
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")

@@ -3,16 +3,21 @@
 import ipaddress
 import signal
 import socket
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cloud_verifier.target import open_verifier
 from edge_runtime.cli.output import console, show_progress
+from edge_runtime.cli.verifier_token import token_file
 from edge_runtime.parts import DEFAULT_TARGET
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, MissingExtra
+
+if TYPE_CHECKING:
+    from cloud_verifier.settings import ServiceSettings
 
 __all__ = ["verifier"]
 
@@ -20,25 +25,44 @@ __all__ = ["verifier"]
 def verifier(
     model: Annotated[str, typer.Argument(help="The target: a name or a path.")] = DEFAULT_TARGET,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8700,
-    host: Annotated[str, typer.Option(help="Address to listen on; only loopback for now.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond loopback it takes tokens and TLS.")
+    ] = "127.0.0.1",
     threads: Annotated[int, typer.Option(help="Threads of the model; 0 uses the physical cores.")] = 0,
     sessions: Annotated[int, typer.Option(help="Sessions that stay in the cache at once.")] = 4,
     context: Annotated[int, typer.Option(help="Tokens that a session may have.")] = EngineSettings.max_context,
     provider: Annotated[str, typer.Option(help="cpu, cuda, qnn, coreml, openvino or directml.")] = "cpu",
     gpu_layers: Annotated[int, typer.Option(help="Layers on the GPU, for GGUF models; -1 for all.")] = 0,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the tokens that let devices in.", show_default="the one of `verifier token`, if any"
+        ),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The service's certificate and its chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key, PEM.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="Let in only devices with a certificate of this authority, PEM.")
+    ] = None,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", help="Listen beyond loopback without tokens, or without TLS.")
+    ] = False,
 ) -> None:
     """Serve MODEL to devices until interrupted.
 
-    Example:
+    Examples:
 
         outrider verifier qwen2.5-coder-1.5b-onnx --port 8700
+
+        outrider verifier token add laptop
     """
     try:
-        from cloud_verifier.service import create_server
+        from cloud_verifier.server import create_server
     except ImportError as error:
         raise MissingExtra(f'the service needs {error.name}; run: pip install "outrider[server]"') from None
     if not 1 <= sessions <= 1024:
         raise InvalidParameter(f"--sessions is {sessions}; give a number from 1 to 1024")
+    service = _service_settings(host, tokens, tls_cert, tls_key, client_ca, is_insecure=allow_insecure)
     listener = _listen(host, port)
     settings = EngineSettings(
         num_threads=threads,
@@ -51,7 +75,7 @@ def verifier(
         folder = catalog.find(model)
         with show_progress() as progress:
             target = open_verifier(folder, settings, progress)
-        server = create_server(target.loop)
+        server = create_server(target.loop, service)
 
         def stop(number: int, frame: object) -> None:
             server.should_exit = True
@@ -62,23 +86,55 @@ def verifier(
             listener.listen()  # whoever reads the next line may come at once
             address, bound = listener.getsockname()[:2]
             at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
-            console.print(f"{folder.name} verifies at http://{at}  (Ctrl-C stops it)", markup=False)
+            scheme = "https" if service.tls else "http"
+            console.print(f"{folder.name} verifies at {scheme}://{at}  (Ctrl-C stops it)", markup=False)
             server.run(sockets=[listener])
             console.print("stopped")
         finally:
             target.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket bound to a loopback address; others wait until the service can tell devices apart."""
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback:
+def _service_settings(
+    host: str, tokens: Path | None, cert: Path | None, key: Path | None, client_ca: Path | None, *, is_insecure: bool
+) -> "ServiceSettings":
+    """Raises InvalidParameter for what would let strangers in, or let them listen, without the operator's word."""
+    from cloud_verifier.server import tls_context
+    from cloud_verifier.settings import ServiceSettings
+
+    file = token_file(tokens)
+    has_tokens = bool(file.tokens())
+    if tokens is not None and not has_tokens:
         raise InvalidParameter(
-            f"{host} is not a loopback address, and the service has no credentials yet; use 127.0.0.1"
+            f"there is no token in {tokens}; run: outrider verifier token add NAME --tokens {tokens}"
         )
+    if (cert is None) != (key is None):
+        raise InvalidParameter("a certificate and its key go together; give both --tls-cert and --tls-key")
+    if client_ca is not None and cert is None:
+        raise InvalidParameter("--client-ca is for TLS; give --tls-cert and --tls-key too")
+    is_public = not _is_loopback(host)
+    if is_public and not is_insecure and not (has_tokens and cert):
+        lacking = " and ".join(
+            word for word, is_there in (("tokens", has_tokens), ("TLS", cert is not None)) if not is_there
+        )
+        raise InvalidParameter(
+            f"{host} is not a loopback address, and the service would have no {lacking}; add tokens with "
+            "`outrider verifier token add NAME`, give --tls-cert and --tls-key, or say --allow-insecure"
+        )
+    return ServiceSettings(
+        tokens=file if file.path.exists() else None,  # one whose last token was revoked lets nobody in
+        is_public=is_public,
+        tls=tls_context(cert, key, client_ca) if cert and key else None,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise InvalidParameter(f"--port is {port}; give a number from 0 to 65535")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -87,5 +143,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise InvalidParameter(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
+        raise InvalidParameter(
+            f"{host} port {port} cannot be had ({error.strerror}); choose another with --host or --port"
+        ) from None
     return listener

@@ -1,6 +1,7 @@
 """A link to a verifier service: one WebSocket, one message a frame, no compression, frames padded to few sizes."""
 
 import asyncio
+import logging
 import secrets
 import ssl
 from contextlib import suppress
@@ -23,6 +24,9 @@ from outrider.errors import (
 from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down, from_frame, to_frame
 
 __all__ = ["WebSocketLink"]
+
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.WARNING)  # below it the library logs tokens and frames
 
 CONNECT_S = 10.0
 CLOSE_S = 2.0
@@ -65,12 +69,13 @@ class WebSocketLink:
                 self._url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 additional_headers=self._headers,
-                ssl=self._tls if self._url.startswith("wss:") else None,
+                ssl=(self._tls or True) if self._url.startswith("wss:") else None,
                 compression=None,  # lengths would leak repeats, and it costs more than it saves
                 open_timeout=CONNECT_S,
                 close_timeout=CLOSE_S,
                 max_size=MAX_MESSAGE_BYTES,
                 proxy=None,
+                logger=logger,
             )
         except (InvalidURI, UnicodeError):
             raise InvalidParameter(f"{self._address!r} is not a verifier's address; give host:port") from None

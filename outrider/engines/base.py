@@ -5,7 +5,7 @@ sampling. It is used from one thread at a time. Ids are checked before native co
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -45,7 +45,7 @@ class Chunk:
     """
 
     sequence: int
-    token_ids: Sequence[int]
+    token_ids: Sequence[int] = field(repr=False)
     num_logits: int = 1
     parents: Sequence[int] | None = None
 

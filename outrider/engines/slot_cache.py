@@ -1,7 +1,7 @@
 """The torch engine's KV cache: one static buffer a layer, a row of it for each sequence, as a transformers `Cache`.
 
-A pass names the slots it uses and the cells its tokens go to; every layer writes and reads by index, for all sequences
-at once. Shapes depend only on the buffers and on the pass's padded sizes. Knows no masks, lengths or tokens.
+A pass names the slot and cell of each token and the slots to read; every layer writes and reads by index, for all
+sequences at once. Shapes depend only on the buffers and on the pass's padded sizes. Knows no masks, lengths or tokens.
 """
 
 from typing import Any
@@ -17,14 +17,13 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def __init__(self, num_layers: int, max_sequences: int, capacity: int) -> None:
         self.capacity = capacity
-        self.slots = torch.empty(0, dtype=torch.int64)
-        self.cells = torch.empty(0, 0, dtype=torch.int64)
+        self.slots = self.cells = self.lane_slots = torch.empty(0, dtype=torch.int64)
         self.num_cells = 0
         super().__init__(layers=[SlotLayer(self, max_sequences) for _ in range(num_layers)])
 
-    def begin(self, slots: torch.Tensor, cells: torch.Tensor, num_cells: int) -> None:
-        """Before a pass: `slots` [batch], `cells` [batch, rows] to write, `num_cells` to attend to (from cell 0)."""
-        self.slots, self.cells, self.num_cells = slots, cells, num_cells
+    def begin(self, slots: torch.Tensor, cells: torch.Tensor, lane_slots: torch.Tensor, num_cells: int) -> None:
+        """Before a pass: `slots` and `cells` [tokens] to write; `lane_slots` [lanes] to read, `num_cells` of each."""
+        self.slots, self.cells, self.lane_slots, self.num_cells = slots, cells, lane_slots, num_cells
 
     def move(self, slot: int, sources: torch.Tensor, target: int) -> None:
         """Copy cells `sources` [n] of a slot to its cells target … target + n - 1."""
@@ -60,20 +59,20 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, cache_kwargs: dict[str, Any] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the pass's rows; give keys and values [batch, kv_heads, num_cells, head_dim]."""
+        """Write what the tokens bring, [1, kv_heads, tokens, head_dim]; give [lanes, kv_heads, num_cells, head_dim]."""
         if not self.is_initialized:
             self.keys, self.values = self._buffer(key_states), self._buffer(value_states)
             self.is_initialized = True
         cache = self._cache
-        where = (cache.slots[:, None], slice(None), cache.cells)
-        # Indexing by two tensors around a slice puts their dimensions first: [batch, rows, heads, head_dim].
-        self.keys[where] = key_states.transpose(1, 2)
-        self.values[where] = value_states.transpose(1, 2)
+        where = (cache.slots, slice(None), cache.cells)
+        # Indexing by two tensors around a slice puts their dimension first: [tokens, heads, head_dim].
+        self.keys[where] = key_states[0].transpose(0, 1)
+        self.values[where] = value_states[0].transpose(0, 1)
         return self._read(self.keys), self._read(self.values)
 
     def _read(self, buffer: torch.Tensor) -> torch.Tensor:
         cache = self._cache
-        return buffer[:, :, : cache.num_cells].index_select(0, cache.slots)
+        return buffer[:, :, : cache.num_cells].index_select(0, cache.lane_slots)
 
     def get_mask_sizes(self, cache_position: torch.Tensor) -> tuple[int, int]:
         return self._cache.num_cells, 0

@@ -1,10 +1,11 @@
 """A transformers causal language model on CPU or CUDA: sequences of unequal length, chains or trees, in one pass.
 
-float32 on a CPU, bfloat16 on CUDA. Chunks are padded to the longest of the pass; an additive mask says which cells a
-row may see. Attention is "sdpa", the faster: "eager" would not keep bits over chunk sizes either, as matrix products
-pick kernels by shape. Knows nothing about text or sampling.
+float32 on a CPU, bfloat16 on CUDA. All tokens of a call stand side by side in one packed pass (`packing.py`), whose
+sizes are rounded up so that few shapes occur; on CUDA each of them becomes a graph (`cuda_graphs.py`). Knows nothing
+about text or sampling.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
-from outrider.engines.attention_mask import additive_mask, ancestors
 from outrider.engines.base import Chunk, EngineSettings, Logits
+from outrider.engines.cuda_graphs import CudaGraphs
 from outrider.engines.machine import resolve_threads
+from outrider.engines.packed_attention import NAME as PACKED_ATTENTION
+from outrider.engines.packed_attention import additive_mask
+from outrider.engines.packing import FIELDS, Shape, pack
 from outrider.engines.sequences import Sequences
 from outrider.engines.slot_cache import SlotCache
 from outrider.errors import EngineError, InvalidModel, InvalidParameter
@@ -26,7 +30,7 @@ from outrider.manifest import ModelFolder
 __all__ = ["TorchEngine"]
 
 MAX_CHUNK = 512
-BUCKET = 64  # cells attended to are rounded up to this, so that few shapes occur
+CHANGING_ROPES = ("dynamic", "longrope")  # look at positions on the way, which no recorded pass can
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -54,12 +58,16 @@ class TorchEngine:
         self._sequences = Sequences(self.max_sequences)
         self._unkept: dict[int, int] = {}  # sequence -> where its tree began, until a path of it is kept
         self._cache = SlotCache(config.num_hidden_layers, self.max_sequences, self.max_context)
-        self._rows = torch.empty(0, dtype=torch.int64)
+        self._wanted = torch.empty(0, dtype=torch.int64)
+        self._graphs: CudaGraphs | None = None
         self._hook = self._model.get_output_embeddings().register_forward_pre_hook(self._select_rows)
         # Makes the buffers, so that memory fails here; writes to padding's cell only.
         warm = self._forward([Chunk(0, [0])], [self.max_context])
         if warm.shape[-1] != self.n_vocab:
             raise InvalidModel(f"the model takes {self.n_vocab} ids but gives {warm.shape[-1]} logits; it is no target")
+        if self._device.type == "cuda" and _rope_type(config) not in CHANGING_ROPES:
+            with _typed():
+                self._graphs = CudaGraphs(self._run, self.n_vocab, self._device)
 
     def allocate(self) -> int:
         return self._sequences.allocate()
@@ -90,44 +98,34 @@ class TorchEngine:
 
     def _forward(self, pieces: Sequence[Chunk], starts: Sequence[int]) -> Logits:
         """One pass; the logits of all wanted rows, [sum of num_logits, n_vocab]."""
-        num_rows = max(len(piece.token_ids) for piece in pieces)
-        ids = np.zeros((len(pieces), num_rows), np.int64)
-        for number, piece in enumerate(pieces):
-            ids[number, : len(piece.token_ids)] = piece.token_ids
-        lengths = np.array([len(piece.token_ids) for piece in pieces])
-        wanted = np.array([piece.num_logits for piece in pieces])
-        row = np.arange(num_rows)
-        is_wanted = (row < lengths[:, None]) & (row >= (lengths - wanted)[:, None])
+        packed = pack(pieces, starts, self._cache.capacity)
+        with _typed(), torch.inference_mode():
+            if self._graphs is not None:
+                return self._graphs(packed)
+            numbers, sees = (torch.from_numpy(array).to(self._device) for array in (packed.numbers, packed.sees))
+            logits: Logits = self._run(packed.shape, numbers, sees)[: packed.num_wanted].cpu().numpy()
+            return logits
 
-        start = torch.tensor(starts, device=self._device)[:, None]
-        is_real = torch.from_numpy(row < lengths[:, None]).to(self._device)
-        sees, depth = ancestors(pieces, num_rows, self._device)
-        offsets = torch.arange(num_rows, device=self._device)
-        cells = torch.where(is_real, start + offsets, self._cache.capacity).clamp(max=self._cache.capacity)
-        num_cells = min(-(-(max(starts) + num_rows) // BUCKET) * BUCKET, self._cache.capacity + 1)
-        slots = torch.tensor([piece.sequence for piece in pieces], device=self._device)
-        self._rows = torch.from_numpy(np.flatnonzero(is_wanted)).to(self._device)
-        try:
-            with torch.inference_mode():
-                self._cache.begin(slots, cells, num_cells)
-                output = self._model(
-                    input_ids=torch.from_numpy(ids).to(self._device),
-                    attention_mask=additive_mask(sees, start, num_cells, self._model.dtype),
-                    position_ids=torch.where(is_real, start + depth, 0),
-                    cache_position=offsets,
-                    past_key_values=self._cache,
-                    use_cache=True,
-                )
-                logits: Logits = output.logits[0].float().cpu().numpy()
-        except RuntimeError as error:  # out of memory among them
-            reason = str(error).splitlines()[0]
-            raise EngineError(f"torch failed ({reason}); release the sequence and ask for less") from error
-        return logits
+    def _run(self, shape: Shape, numbers: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
+        """A packed pass on the device, float32 [num_wanted, n_vocab]. Nothing here may look at the numbers' values."""
+        part = dict(zip(FIELDS, numbers.split(shape.sizes), strict=True))
+        self._wanted = part["wanted"]
+        self._cache.begin(part["slots"], part["cells"], part["lane_slots"], shape.num_cells)
+        output = self._model(
+            input_ids=part["ids"][None],
+            attention_mask=additive_mask(sees, part["lane_starts"], shape.num_cells, self._model.dtype),
+            position_ids=part["positions"][None],
+            cache_position=part["positions"],
+            past_key_values=self._cache,
+            use_cache=True,
+            lane_tokens=part["lane_tokens"],
+            places=part["places"],
+        )
+        return output.logits[0].float()
 
     def _select_rows(self, _: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """Before the output layer: only the wanted rows, of whatever sequence, go through it."""
-        hidden = inputs[0]
-        return (hidden.reshape(1, -1, hidden.shape[-1])[:, self._rows],)
+        """Before the output layer: only the wanted tokens go through it."""
+        return (inputs[0].index_select(1, self._wanted),)
 
     def truncate(self, sequence: int, length: int) -> None:
         if length >= self.length(sequence):
@@ -146,6 +144,8 @@ class TorchEngine:
         self._sequences.resize(sequence, start + len(rows))
 
     def copy(self, source: int, target: int, length: int) -> None:
+        if length > self._unkept.get(source, length):
+            raise EngineError(f"sequence {source} holds a whole tree; keep one path of it first")
         with torch.inference_mode():
             self._cache.copy(source, target, length)
         self._sequences.resize(target, length)
@@ -157,10 +157,20 @@ class TorchEngine:
     def close(self) -> None:
         self._sequences = Sequences(0)
         self._hook.remove()  # it holds this engine, and the model holds it: without the ring memory is free at once
-        self._model = None
+        self._model = self._graphs = None
         self._cache = SlotCache(0, 0, 0)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def _typed() -> Iterator[None]:
+    """What torch raises, out of memory among it, as an EngineError."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(f"torch failed ({reason}); release the sequence and ask for less") from error
 
 
 def _device(provider: str) -> torch.device:
@@ -178,12 +188,15 @@ def _load(folder: ModelFolder, device: torch.device) -> Any:
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
+            attn_implementation=PACKED_ATTENTION,
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidModel(f"{folder.path} is no model transformers can load ({reason}); pull it again") from None
+    # Where attention has more to it than queries, keys and values, transformers says that it is not for "sdpa" either.
+    if not (model._supports_attention_backend and model._supports_sdpa):
+        raise InvalidModel(f"{folder.path} has an attention of its own; choose a model that runs with sdpa")
     if getattr(model, "_is_stateful", False):
         raise InvalidModel(f"{folder.path} keeps a running state instead of a KV cache; it cannot take drafts back")
     return model.to(device).eval()
@@ -197,6 +210,11 @@ def _limits(config: Any) -> Iterator[int]:
     slides = "sliding_attention" in layer_types if layer_types else getattr(config, "use_sliding_window", True)
     if window and slides:
         yield int(window)
+
+
+def _rope_type(config: Any) -> str:
+    scaling = getattr(config, "rope_scaling", None) or {}
+    return str(scaling.get("rope_type", scaling.get("type", "default")))
 
 
 def _is_tree(chunk: Chunk) -> bool:

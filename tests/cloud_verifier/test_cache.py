@@ -116,3 +116,26 @@ def test_any_mix_of_prompts_credentials_and_losses_gives_the_target_s_lists(seed
         for name, message in verifier.step():
             got[name] += unpack_ids(message.token_ids)
     assert got == want, f"seed {seed}"
+
+
+@pytest.mark.parametrize("differs_at", [0, 1, 63, 64, 65, 100, 199])
+def test_lists_are_shared_up_to_the_first_token_that_differs(differs_at: int) -> None:
+    verifier = make(ToyEngine())
+    tokens = [n % 7 for n in range(200)]
+    answer(verifier, tokens)
+    other = [*tokens[:differs_at], 15, *tokens[differs_at + 1 :]]
+    assert verifier.cache.num_shared("a", other) == differs_at
+    assert verifier.cache.num_shared("a", [*tokens, 15]) == 200
+
+
+@pytest.mark.parametrize("max_batch", [1, 2])
+def test_more_long_prompts_than_sequences_are_all_filled(max_batch: int) -> None:
+    """Each takes seven passes to fill; taking turns they would evict each other half-filled, and none would end."""
+    engine = ToyEngine(max_sequences=2, max_batch=max_batch)
+    verifier = make(engine, limits=Limits(fill_tokens=16))
+    prompts = [[n] * 100 for n in range(5)]
+    got = {
+        verifier.open(open_message(prompt, num_tokens=5), "ab"[n % 2]).session: [] for n, prompt in enumerate(prompts)
+    }
+    run(verifier, got)
+    assert list(got.values()) == [target_alone(prompt, 5) for prompt in prompts]

@@ -24,11 +24,13 @@ from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.scale import PendingWork, Scale, Settings, application
 from cloud_verifier.target import open_verifier
+from cloud_verifier.tokens import TokenFile
 from edge_runtime.links import InProcessLink, Link
 from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
+from outrider.errors import Unauthorized
 from outrider.wire import Down, Draft, Fault, Opened, Verified
 from tests.cloud_verifier.test_verifier import open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
@@ -192,6 +194,18 @@ def test_one_session_id_goes_to_one_replica(url: str) -> None:
     assert {number: replica_for(url, number) for number in where} == where
 
 
+def test_replicas_let_in_who_has_a_token(door: str, tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    _, secret = file.add("device")
+    serve.run(application(toy_verifier, TWO, Limits(), file.path))
+    until(lambda: num_running() == 2)
+    prompt, params = Devices.asked(0)
+    request = GenerationRequest(prompt, NUM_TOKENS, params, vocabulary="v")
+    assert tokens_of(WatchedLink(door, secret), request) == target_alone(prompt, NUM_TOKENS, params)
+    with pytest.raises(Unauthorized):
+        tokens_of(WatchedLink(door, "another"), request)
+
+
 def dead_first(marker: Path) -> VerifierLoop:
     """The first replica's verifier has ended before it begins."""
     loop = toy_verifier()
@@ -276,7 +290,7 @@ def test_the_configuration_of_the_page_serves_a_model(door: str, tmp_path: Path)
 def test_the_page_names_every_setting_and_ray_knows_its_commands() -> None:
     page = PAGE.with_name("operating-ray.md").read_text()
     table = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
-    assert set(re.findall(r"`(\w+)`", table)) - {"outrider", "OUTRIDER_HOME"} == set(Settings.model_fields)
+    assert set(re.findall(r"`(\w+)`", table)) - {"OUTRIDER_HOME"} == set(Settings.model_fields)
     for program, command, options in re.findall(r"^(ray|serve) (\S+)(.*)$", page, re.MULTILINE):
         shown = subprocess.run(
             [Path(sys.executable).with_name(program), command, "--help"], capture_output=True, text=True, check=True

@@ -101,6 +101,39 @@ def test_sequences_do_not_mix(engine: Engine) -> None:
             np.testing.assert_array_equal(found, whole[first : first + 10])
 
 
+@pytest.mark.parametrize("length", [1, 20, 30])
+def test_a_copy_goes_on_as_its_source_would_and_leaves_it_alone(engine: Engine, length: int) -> None:
+    source = engine.allocate()
+    engine.extend([Chunk(source, TOKENS[:30], 0)])
+    target = engine.allocate()
+    engine.copy(source, target, length)
+    assert (engine.length(source), engine.length(target)) == (30, length)
+    found = [engine.extend([Chunk(target, TOKENS[first : first + 5], 5)])[0].copy() for first in (100, 105)]
+    after = engine.extend([Chunk(source, TOKENS[30:40], 10)])[0].copy()
+    engine.truncate(source, length)
+    again = [engine.extend([Chunk(source, TOKENS[first : first + 5], 5)])[0].copy() for first in (100, 105)]
+    np.testing.assert_array_equal(found, again)
+    engine.release(target)
+    untouched = engine.allocate()
+    engine.extend([Chunk(untouched, TOKENS[:30], 0)])
+    np.testing.assert_array_equal(engine.extend([Chunk(untouched, TOKENS[30:40], 10)])[0], after)
+
+
+def test_a_copy_outlives_its_source(engine: Engine) -> None:
+    source, target = engine.allocate(), engine.allocate()
+    engine.extend([Chunk(source, TOKENS[:30], 0)])
+    engine.copy(source, target, 20)
+    engine.release(source)
+    other = engine.allocate()
+    engine.extend([Chunk(other, TOKENS[60:90], 0)])
+    found = engine.extend([Chunk(target, TOKENS[30:40], 10)])[0].copy()
+    engine.release(other)
+    again = engine.allocate()
+    engine.extend([Chunk(again, TOKENS[:30], 0)])
+    engine.truncate(again, 20)
+    np.testing.assert_array_equal(engine.extend([Chunk(again, TOKENS[30:40], 10)])[0], found)
+
+
 def test_a_long_chunk_runs_in_passes_and_only_the_rows_asked_for_come_back(engine: Engine) -> None:
     whole = np.concatenate([rows(engine, TOKENS[:128], 128), rows(engine, TOKENS[:190], 128)[128:]])
     for num_logits in (0, 1, 62, 63, 190):

@@ -140,6 +140,52 @@ def test_truncating_to_the_length_or_beyond_changes_nothing(engine: Engine) -> N
     assert_same(engine.extend([Chunk(sequence, TOKENS[10:11], 1)])[0], expected)
 
 
+@pytest.mark.parametrize("length", [1, 20, 40])
+def test_a_copy_goes_on_as_its_source_would(engine: Engine, length: int) -> None:
+    source, untouched = engine.allocate(), engine.allocate()
+    for sequence in (source, untouched):
+        engine.extend([Chunk(sequence, TOKENS[:40], 0)])
+    target = engine.allocate()
+    engine.copy(source, target, length)
+    assert [engine.length(sequence) for sequence in (source, untouched, target)] == [40, 40, length]
+    for first in (100, 108):  # the first pass after it, and one on what that wrote
+        found = engine.extend([Chunk(target, TOKENS[first : first + 8], 8)])[0].copy()
+        engine.truncate(untouched, length + first - 100)
+        np.testing.assert_array_equal(found, engine.extend([Chunk(untouched, TOKENS[first : first + 8], 8)])[0])
+
+
+def test_a_copy_and_its_source_do_not_touch_each_other(engine: Engine) -> None:
+    source, untouched = engine.allocate(), engine.allocate()
+    for sequence in (source, untouched):
+        engine.extend([Chunk(sequence, TOKENS[:40], 0)])
+    target = engine.allocate()
+    engine.copy(source, target, 30)
+    engine.extend([Chunk(target, TOKENS[200:230], 0)])
+    expected = engine.extend([Chunk(untouched, TOKENS[40:48], 8)])[0].copy()
+    np.testing.assert_array_equal(engine.extend([Chunk(source, TOKENS[40:48], 8)])[0], expected)
+    engine.release(source)  # what was its, is the copy's own
+    engine.truncate(target, 30)
+    engine.truncate(untouched, 30)
+    other = engine.allocate()
+    engine.extend([Chunk(other, TOKENS[300:350], 0)])
+    expected = engine.extend([Chunk(untouched, TOKENS[30:38], 8)])[0].copy()
+    np.testing.assert_array_equal(engine.extend([Chunk(target, TOKENS[30:38], 8)])[0], expected)
+
+
+def test_copies_made_one_after_the_other_before_any_pass(engine: Engine) -> None:
+    first, second, third = (engine.allocate() for _ in range(3))
+    engine.extend([Chunk(first, TOKENS[:40], 0)])
+    engine.copy(first, second, 25)
+    engine.copy(second, third, 12)
+    engine.truncate(first, 12)
+    engine.truncate(second, 12)
+    rows = [engine.extend([Chunk(number, TOKENS[12:20], 8)])[0].copy() for number in (third, second, first)]
+    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_array_equal(rows[1], rows[2])
+    engine.release(third)
+    assert_same(rows[0], logits(engine, TOKENS[:20], 8))
+
+
 def test_a_released_number_starts_empty(engine: Engine) -> None:
     expected = logits(engine, TOKENS[40:50])
     sequence = engine.allocate()

@@ -164,3 +164,115 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
 def test_a_providers_name_it_does_not_know(hf_folder: ModelFolder) -> None:
     with pytest.raises(InvalidParameter, match="cpu or cuda"):
         TorchEngine(hf_folder, EngineSettings(provider="qnn"))
+
+
+def test_scores_that_are_bent_agree_with_transformers_itself(tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    folder = tiny_hf(tmp_path / "model", "gemma2", head_dim=16, attn_logit_softcapping=0.5)
+    engine = TorchEngine(folder, SETTINGS)
+    found = engine.extend([Chunk(engine.allocate(), TOKENS[:40], 40)])[0]
+    engine.close()
+    rows = {}
+    for softcap in (0.5, None):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder.path, attn_implementation="eager", attn_logit_softcapping=softcap
+        ).eval()
+        with torch.inference_mode():
+            rows[softcap] = model(torch.tensor([TOKENS[:40]])).logits[0].numpy()
+    np.testing.assert_allclose(found, rows[0.5], atol=1e-3)
+    assert np.abs(found - rows[None]).max() > 0.01
+
+
+def many_at_once(engine: TorchEngine) -> list[np.ndarray]:
+    """Three sessions of unequal lengths in passes of every kind: a fill, drafts, a tree, a token alone."""
+    sequences = [engine.allocate() for _ in range(3)]
+    calls = [
+        [(TOKENS[:90], 1, None), (TOKENS[100:103], 3, None), (TOKENS[110:111], 0, None)],
+        [(TOKENS[10:15], 5, None), (TREE, 7, PARENTS), (TOKENS[20:57], 2, None)],
+        [(TOKENS[30:31], 1, None), None, (TOKENS[40:41], 1, None)],
+    ]
+    rows = []
+    for call in calls:
+        chunks = [Chunk(sequences[n], given[0], *given[1:]) for n, given in enumerate(call) if given is not None]
+        rows += [logits.copy() for logits in engine.extend(chunks)]
+    for sequence in sequences:
+        engine.release(sequence)
+    return rows
+
+
+def test_rounding_sizes_up_changes_nothing(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = many_at_once(engine)
+    shapes = []
+    run = engine._run
+    monkeypatch.setattr(engine, "_run", lambda shape, *given: shapes.append(shape) or run(shape, *given))
+    monkeypatch.setattr("outrider.engines.packing._power_of_two", int)
+    monkeypatch.setattr("outrider.engines.packing._round_up", int)
+    for found, expected in zip(padded, many_at_once(engine), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
+    assert [shape.num_tokens for shape in shapes] == [94, 49, 2]
+
+
+def test_sizes_rounded_to_one_shape_agree_in_every_bit(engine: TorchEngine) -> None:
+    sequence = engine.allocate()
+    engine.extend([Chunk(sequence, TOKENS[:40], 0)])
+    expected = engine.extend([Chunk(sequence, TOKENS[40:48], 8)])[0]
+    for size in (5, 6, 7):
+        engine.truncate(sequence, 40)
+        found = engine.extend([Chunk(sequence, TOKENS[40 : 40 + size], size)])[0]
+        np.testing.assert_array_equal(found, expected[:size])
+
+
+def test_one_pass_takes_all_sessions_and_runs_over_their_tokens_only(
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    forward = engine._model.forward
+    monkeypatch.setattr(
+        engine._model, "forward", lambda **given: sizes.append(given["input_ids"].shape) or forward(**given)
+    )
+    long, *short = (engine.allocate() for _ in range(3))
+    engine.extend([Chunk(long, TOKENS[:126], 0), *(Chunk(sequence, TOKENS[:1]) for sequence in short)])
+    assert sizes == [(1, 128)]
+
+
+def test_a_tree_that_nobody_pruned_is_not_copied(engine: TorchEngine) -> None:
+    source, target = engine.allocate(), engine.allocate()
+    engine.extend([Chunk(source, TOKENS[:4], 0)])
+    engine.extend([Chunk(source, TREE, 1, PARENTS)])
+    with pytest.raises(EngineError, match="keep one path"):
+        engine.copy(source, target, 6)
+    engine.copy(source, target, 4)
+    found = engine.extend([Chunk(target, TOKENS[4:6], 1)])[0][0]
+    np.testing.assert_allclose(found, chain(engine, TOKENS[:6]), atol=1e-4)
+
+
+def test_an_attention_of_another_kind_is_refused(tmp_path: Path) -> None:
+    folder = tiny_hf(tmp_path / "model", "gpt_oss", head_dim=16, num_local_experts=2, num_experts_per_tok=1)
+    with pytest.raises(InvalidModel, match="attention of its own"):
+        TorchEngine(folder, SETTINGS)
+
+
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.mark.skipif(not has_cuda(), reason="needs a CUDA device")
+def test_recorded_passes_say_what_plain_ones_say(hf_folder: ModelFolder) -> None:
+    """The same calls thrice: run plainly, recorded, replayed. bfloat16 against float32, so near and not equal."""
+    settings = EngineSettings(max_context=256, max_sequences=3, provider="cuda")
+    engine, on_cpu = TorchEngine(hf_folder, settings), TorchEngine(hf_folder, SETTINGS)
+    expected = many_at_once(on_cpu)
+    plain, recorded, replayed = (many_at_once(engine) for _ in range(3))
+    assert engine._graphs is not None
+    assert len(engine._graphs._recordings) == 3
+    for rows in zip(plain, recorded, replayed, expected, strict=True):
+        np.testing.assert_allclose(rows[1], rows[0], atol=0.02)
+        np.testing.assert_array_equal(rows[2], rows[1])
+        np.testing.assert_allclose(rows[0], rows[3], atol=0.2)
+    engine.close()
+    on_cpu.close()

@@ -1,0 +1,124 @@
+"""Devices that `benchmarks.service` starts in a process of their own: one Job as JSON comes in, a Result goes out.
+
+Without the process of its own a device's work would be counted as the service's.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from edge_runtime.drafters import Drafter
+from edge_runtime.links import WebSocketLink
+from edge_runtime.pacing import Pace
+from edge_runtime.parts import open_drafter
+from edge_runtime.session import Finished, GenerationRequest, Session
+from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
+from outrider.wire import Draft, Open, Params, Verified, pack_ids, unpack_ids
+
+__all__ = ["Job", "Result"]
+
+
+class Job(msgspec.Struct, frozen=True):
+    """`num_sessions` sessions at once, the prompts dealt out to them.
+
+    With `drafter` "counting" a session is a bare link: it knows what comes next, and sends as fast as it hears.
+    """
+
+    url: str
+    drafter: str
+    num_sessions: int
+    prompts: list[list[int]]
+    max_tokens: int
+    stop_ids: list[int] = []
+    vocabulary: str = ""
+    num_vocab: int = 0
+    num_drafts: int = 4
+
+
+class Result(msgspec.Struct, frozen=True):
+    token_ids: list[list[int]]  # what each prompt was answered with
+    num_messages: int
+    elapsed_s: float
+    busy_s: float  # processor time of this process meanwhile
+
+
+async def run(job: Job) -> Result:
+    answers: list[list[int]] = [[] for _ in job.prompts]
+    counts = [0] * len(job.prompts)
+    drafters = [_drafter(job) for _ in range(min(job.num_sessions, len(job.prompts)))]
+
+    async def session(first: int) -> None:
+        for number in range(first, len(job.prompts), job.num_sessions):
+            if job.drafter == "counting":
+                answers[number], counts[number] = await _count(job, job.prompts[number])
+            else:
+                answers[number] = await _generate(job, job.prompts[number], drafters[first])
+
+    began_s, began_busy_s = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(session(first) for first in range(len(drafters))))
+    elapsed_s, busy_s = time.perf_counter() - began_s, time.process_time() - began_busy_s
+    for drafter in drafters:
+        if drafter is not None:
+            drafter.close()
+    return Result(answers, sum(counts), elapsed_s, busy_s)
+
+
+def _drafter(job: Job) -> Drafter | None:
+    if job.drafter == "counting":
+        return None
+    return open_drafter(job.drafter, job.vocabulary, EngineSettings(num_threads=1, max_context=2048))
+
+
+async def _generate(job: Job, prompt: Sequence[int], drafter: Drafter | None) -> list[int]:
+    request = GenerationRequest(prompt, job.max_tokens, stop_ids=job.stop_ids, vocabulary=job.vocabulary)
+    token_ids = []
+    with ThreadPoolExecutor(1) as executor:
+        async for event in Session(WebSocketLink(job.url), drafter, Pace(), executor).generate(request):
+            if isinstance(event, Finished):
+                break
+            token_ids.append(event.token_id)
+    return token_ids
+
+
+async def _count(job: Job, prompt: Sequence[int]) -> tuple[list[int], int]:
+    """The answer, and how many messages it took, both ways."""
+    link = WebSocketLink(job.url)
+    await link.open()
+    limit = len(prompt) + job.max_tokens
+    await link.send(
+        Open(
+            target="",
+            vocabulary=job.vocabulary,
+            params=Params.of(SamplingParams()),
+            limit=limit,
+            patience_ms=-1,
+            stop_ids=b"",
+            token_ids=pack_ids(prompt),
+            is_padded=link.is_padded,
+        )
+    )
+    num_messages, frontier = 1, len(prompt)
+    token_ids: list[int] = []
+    while True:
+        message = await link.receive()
+        num_messages += 1
+        if not isinstance(message, Verified):
+            continue
+        token_ids += unpack_ids(message.token_ids)
+        if message.finish:
+            await link.close()
+            return token_ids, num_messages
+        frontier = len(prompt) + len(token_ids)
+        drafts = [(token_ids[-1] + step) % job.num_vocab for step in range(1, 1 + job.num_drafts)]
+        await link.send(Draft(0, frontier, pack_ids(drafts[: limit - frontier - 1]), b""))
+        num_messages += 1
+
+
+if __name__ == "__main__":
+    told = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(run(told))))

@@ -1,0 +1,16 @@
+"""The measurement of the torch engine's passes, run small on the CPU."""
+
+import re
+
+import pytest
+
+from benchmarks import torch_pass
+
+
+def test_it_prints_a_time_for_every_batch_and_draft_length(capsys: pytest.CaptureFixture[str]) -> None:
+    given = "--device cpu --size tiny --batches 1 3 --drafts 0 2 5 --context 20 --repeats 1 --threads 1"
+    assert torch_pass.main(given.split()) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert table[0] == "| sessions | 0 drafts | 2 drafts | 5 drafts |"
+    for line, batch in zip(table[2:], (1, 3), strict=True):
+        assert re.fullmatch(rf"\| {batch} (\| \d+\.\d\d ms ){{3}}\|", line)
