@@ -1,5 +1,6 @@
 # make demo   environment, models, and one hybrid generation with its figures
 # make test   environment, models, all tests but the slow ones
+# make ray    Ray, and the tests of the service on it
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
@@ -19,7 +20,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak bench bench-service models clean
+.PHONY: demo test check fast soak ray bench bench-service models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -53,6 +54,10 @@ test: check models
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s
+
+ray: .venv/ready
+	$(BIN)/pip install $(QUIET) -e ".[ray]"
+	$(BIN)/python -m pytest -m ray
 
 bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0

@@ -29,9 +29,9 @@ from benchmarks.prompts import code_prompts
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.server import create_server
 from cloud_verifier.settings import ServiceSettings
+from cloud_verifier.target import open_verifier
 from cloud_verifier.turn import PassReport
 from cloud_verifier.verifier import Verifier
-from edge_runtime.parts import open_verifier
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.engines.machine import processor, resolve_threads
@@ -132,7 +132,7 @@ class Comparison:
 def compare(verifier: VerifierLoop, job: Job, warm_up: Job) -> Comparison:
     """The same prompts twice: nobody drafts, everybody drafts."""
     stopwatch = Stopwatch()
-    verifier.verifier.on_pass = stopwatch
+    verifier.verifier.on_pass.append(stopwatch)
     with serving(verifier) as url:
         start_devices(msgspec.structs.replace(warm_up, url=url, drafter="none"))
         stopwatch.take()
@@ -157,7 +157,7 @@ def throughput(num_sessions: int, max_tokens: int) -> Throughput:
     engine = CountingEngine(num_sessions)
     loop = VerifierLoop(Verifier(engine, target="counting", vocabulary=""))
     stopwatch = Stopwatch()
-    loop.verifier.on_pass = stopwatch
+    loop.verifier.on_pass.append(stopwatch)
     prompts = [[number % engine.n_vocab] * 4 for number in range(num_sessions)]
     try:
         with serving(loop) as url:

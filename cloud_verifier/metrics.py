@@ -58,7 +58,7 @@ class Metrics:
             registry=registry,
         )
         registry.register(self)
-        verifier.verifier.on_pass = self._on_pass
+        verifier.verifier.on_pass.append(self._on_pass)
 
     def message(self, direction: str, kind: str, num_bytes: int) -> None:
         self._messages.labels(direction, kind).inc()

@@ -43,7 +43,7 @@ class Verifier:
     """`target` and `vocabulary` are the fingerprints of the engine's weights and tokenizer.
 
     `pass_ms`: the engine's milliseconds for a pass over k rows, for k from 1 on without gaps, where they are known.
-    `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask for it.
+    Whoever is in `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask for it.
     `constrain` makes the constraints that grammars ask for, over the target's ids; without it a grammar is refused.
     """
 
@@ -55,7 +55,6 @@ class Verifier:
         vocabulary: str,
         limits: Limits | None = None,
         pass_ms: Mapping[int, float] | None = None,
-        on_pass: Callable[[PassReport], None] | None = None,
         signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic,
         constrain: Constrain | None = None,
@@ -66,7 +65,7 @@ class Verifier:
         self.vocabulary = vocabulary
         self.limits = limits or Limits()
         self._pass_ms: Callable[[int], float] = PassCost(pass_ms) if pass_ms else UNKNOWN_COST
-        self.on_pass = on_pass
+        self.on_pass: list[Callable[[PassReport], None]] = []
         self._signer = signer
         self._clock = clock
         self.cache = ResidentLists(engine, self.limits.resident_tokens)
@@ -87,6 +86,18 @@ class Verifier:
     @property
     def num_sessions(self) -> int:
         return len(self._sessions)
+
+    @property
+    def num_slots(self) -> int:
+        """Sessions that one pass can take."""
+        return min(self._engine.max_batch, self._engine.max_sequences, self.limits.pass_tokens)
+
+    @property
+    def num_ready(self) -> int:
+        """Sessions that a pass could move now. Another thread that asks may get a number that is a pass old."""
+        now_s = self._clock()
+        lives = tuple(self._sessions.values())
+        return sum(live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms) for live in lives)
 
     @property
     def guards(self) -> Mapping[str, DraftGuard]:
@@ -185,8 +196,8 @@ class Verifier:
         report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
         for turn, logits in zip(turns, rows, strict=True):
             self._advance(turn, logits, report, said)
-        if self.on_pass is not None:
-            self.on_pass(report)
+        for hear in self.on_pass:
+            hear(report)
         return said
 
     def _advance(self, turn: Turn, logits: Logits, report: PassReport, said: Said) -> None:
@@ -261,7 +272,7 @@ class Verifier:
 
     def _choose(self, said: Said) -> list[str]:
         now_s = self._clock()
-        slots = min(self._engine.max_batch, self._engine.max_sequences, self.limits.pass_tokens)
+        slots = self.num_slots
         ready: list[tuple[float, str, str]] = []
         for name, live in list(self._sessions.items()):
             if live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms):

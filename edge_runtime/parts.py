@@ -1,75 +1,19 @@
-"""Puts a generation's parts together by name: the target's verifier, the drafter, and the pace between them.
+"""Chooses a device's parts by name: the drafter, and whose tokenizer. Knows no text and no screen."""
 
-The one place that knows which engine goes where. Knows no text and no screen.
-"""
-
-from dataclasses import dataclass
-
-from cloud_verifier.limits import Limits
-from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.signing import Signer
-from cloud_verifier.verifier import Verifier
+from cloud_verifier.target import compiler_of
 from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafter, LookupDrafter, ModelDrafter
 from outrider import catalog
-from outrider.constraint import GrammarCompiler
 from outrider.engines import EngineSettings, open_engine
-from outrider.engines.numerics import ClassEngine, class_cost_ms
-from outrider.engines.profile import choose_class, load_or_measure
 from outrider.errors import NotHere, UnknownModel
 from outrider.manifest import ModelFolder
 from outrider.past_texts import PastTexts
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
-__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "LocalVerifier", "open_drafter", "open_verifier", "tokenizer_source"]
+__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "open_drafter", "tokenizer_source"]
 
 DEFAULT_TARGET = "qwen2.5-coder-1.5b-onnx"
 DEFAULT_DRAFTER = "qwen2.5-coder-0.5b-onnx-trim"
-
-
-@dataclass(frozen=True, slots=True)
-class LocalVerifier:
-    """A target running in this process. `pass_ms`: milliseconds of a pass over k tokens, as its profile measured."""
-
-    loop: VerifierLoop
-    engine: ClassEngine
-    pass_ms: dict[int, float]
-
-    def close(self) -> None:
-        self.loop.close()
-        self.engine.close()
-
-
-def open_verifier(
-    folder: ModelFolder,
-    settings: EngineSettings,
-    progress: Progress = silent,
-    limits: Limits | None = None,
-    signer: Signer | None = None,
-) -> LocalVerifier:
-    """Load the target, held to its numerics class; measures its profile the first time on a machine."""
-    progress(f"loading {folder.name}", 0, 1)
-    engine = open_engine(folder, settings)
-    progress(f"loading {folder.name}", 1, 1)
-    try:
-        profile = load_or_measure(folder, engine, settings, progress)
-        sizes = choose_class(profile)
-        exact = ClassEngine(engine, sizes, batch_exact=profile.batch_exact)
-    except BaseException:
-        engine.close()
-        raise
-    manifest = folder.manifest
-    pass_ms = class_cost_ms(profile.cost_ms, sizes)
-    verifier = Verifier(
-        exact,
-        target=manifest.fingerprint,
-        vocabulary=manifest.tokenizer_fingerprint,
-        limits=limits,
-        pass_ms=pass_ms,
-        signer=signer,
-        constrain=_compiler(folder),
-    )
-    return LocalVerifier(VerifierLoop(verifier), exact, pass_ms)
 
 
 def tokenizer_source(drafter: str) -> str:
@@ -119,9 +63,4 @@ def _model_drafter(folder: ModelFolder, settings: EngineSettings, progress: Prog
     progress(f"loading {folder.name}", 0, 1)
     engine = open_engine(folder, settings)
     progress(f"loading {folder.name}", 1, 1)
-    return ModelDrafter(engine, name=folder.name, constrain=_compiler(folder))
-
-
-def _compiler(folder: ModelFolder) -> GrammarCompiler:
-    manifest = folder.manifest
-    return GrammarCompiler(lambda: TextCodec(folder).tokenizer.to_str(), manifest.n_vocab, manifest.stop_ids)
+    return ModelDrafter(engine, name=folder.name, constrain=compiler_of(folder))

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter
 from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
-from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open_verifier, tokenizer_source
+from edge_runtime.parts import DEFAULT_TARGET, open_drafter, tokenizer_source
 from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams

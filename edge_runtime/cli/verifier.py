@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloud_verifier.signing import load_signer
+from cloud_verifier.target import open_verifier
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.cli.verifier_token import token_file
-from edge_runtime.parts import DEFAULT_TARGET, open_verifier
+from edge_runtime.parts import DEFAULT_TARGET
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, MissingExtra

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import ssl
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -38,7 +39,8 @@ class WebSocketLink:
     """`url` is the verifier's address, e.g. http://127.0.0.1:8700 or wss://host. Raises InvalidParameter.
 
     `token` is the verifier's bearer token. With `is_padded` frames tell nothing of how many tokens they hold.
-    `tls`: what wss:// trusts and shows; None trusts what the system does.
+    `tls`: what wss:// trusts and shows; None trusts what the system does. A link that is opened again asks a router for
+    the replica it had, by a random name that says nothing else.
     """
 
     def __init__(self, url: str, *, token: str = "", is_padded: bool = True, tls: ssl.SSLContext | None = None) -> None:
@@ -52,7 +54,9 @@ class WebSocketLink:
             raise InvalidParameter(f"{url!r} is not a verifier's address; give one like http://127.0.0.1:8700")
         self._address = parts.netloc
         self._url = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + STREAM_PATH, "", ""))
-        self._token = token
+        self._headers = {"x-session-id": secrets.token_hex(8)}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         self._tls = tls
         self.is_padded = is_padded
         self._socket: ClientConnection | None = None
@@ -64,7 +68,7 @@ class WebSocketLink:
             self._socket = await connect(
                 self._url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
-                additional_headers={"Authorization": f"Bearer {self._token}"} if self._token else None,
+                additional_headers=self._headers,
                 ssl=(self._tls or True) if self._url.startswith("wss:") else None,
                 compression=None,  # lengths would leak repeats, and it costs more than it saves
                 open_timeout=CONNECT_S,
@@ -126,6 +130,8 @@ class WebSocketLink:
             return Unauthorized(f"{self._address} wants a valid token; ask its operator, and give it with --token-file")
         if status in (TooMany.http_status, Overloaded.http_status):
             return Overloaded(f"{self._address} is busy or shutting down; try again soon")
+        if status >= 500:  # a proxy whose replica just died
+            return LinkLost(f"the verifier behind {self._address} is gone for now; try again soon")
         return NotAVerifier(
             f"what answers at {self._address} is not a verifier (HTTP status {status}); check the address"
         )

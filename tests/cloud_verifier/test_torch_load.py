@@ -47,7 +47,7 @@ def test_every_output_is_its_serial_run(engine: Engine, seed: int) -> None:
 
     verifier = Verifier(engine, target="t", vocabulary="v", limits=LIMITS)
     num_sessions: list[int] = []
-    verifier.on_pass = lambda report: num_sessions.append(report.num_sessions)
+    verifier.on_pass.append(lambda report: num_sessions.append(report.num_sessions))
     names = [
         verifier.open(open_message(prompt, NUM_TOKENS, choice)).session
         for prompt, choice in zip(prompts, params, strict=True)

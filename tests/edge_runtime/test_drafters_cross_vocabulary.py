@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.target import open_verifier
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CrossVocabularyDrafter, ModelDrafter, Proposal
 from edge_runtime.drafters.marked_text import MarkedText, last_seam, shared_controls
 from edge_runtime.links import InProcessLink
 from edge_runtime.pacing import Pace
-from edge_runtime.parts import open_drafter, open_verifier
+from edge_runtime.parts import open_drafter
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings

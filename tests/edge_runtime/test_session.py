@@ -271,6 +271,27 @@ def test_a_server_that_is_no_verifier() -> None:
         thread.join()
 
 
+def test_a_proxy_whose_verifier_is_gone_is_asked_again() -> None:
+    num_asked = 0
+
+    def answer(listener: socket.socket) -> None:
+        nonlocal num_asked
+        for _ in range(QUICK.first_attempts):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                num_asked += 1
+                connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        with pytest.raises(LinkLost, match="gone for now"):
+            collect(WebSocketLink(f"http://127.0.0.1:{listener.getsockname()[1]}"), None, request_of())
+        thread.join()
+    assert num_asked == QUICK.first_attempts
+
+
 def test_the_verifier_dies_mid_way() -> None:
     """What came before is kept; what follows is one typed error, on either link."""
     for kind in ("in process", "websocket"):
