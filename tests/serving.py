@@ -36,7 +36,7 @@ async def serving_here(loop: VerifierLoop) -> AsyncIterator[int]:
     """Gives the port. The service's tasks are the caller's to see."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for sockets it made itself
-        server = create_server(loop)
+        server = create_server(loop, UNHURRIED)
         running = asyncio.create_task(server.serve([listener]))
         while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.005)
