@@ -128,7 +128,9 @@ class WebSocketLink:
     def _refused(self, status: int) -> OutriderError:
         if status == Unauthorized.http_status:
             return Unauthorized(f"{self._address} wants a valid token; ask its operator, and give it with --token-file")
-        if status in (TooMany.http_status, Overloaded.http_status):
+        if (
+            status == TooMany.http_status or status >= 500
+        ):  # a proxy's word for a restart, and uvicorn's for its end, too
             return Overloaded(f"{self._address} is busy or shutting down; try again soon")
         if status >= 500:  # a proxy whose replica just died
             return LinkLost(f"the verifier behind {self._address} is gone for now; try again soon")

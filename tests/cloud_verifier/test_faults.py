@@ -26,6 +26,7 @@ import edge_runtime.links.websocket as websocket_link
 import edge_runtime.retry as retry_module
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.stream import serve_stream
+from cloud_verifier.telemetry import Telemetry
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Drafter, LookupDrafter, Proposal
 from edge_runtime.frontier import Token
@@ -448,7 +449,7 @@ def test_the_door_closes_behind_a_client_gone_at_any_answer(is_cancelled: bool) 
                     raise OSError("gone")
 
             scope = {"type": "websocket", "subprotocols": [SUBPROTOCOL]}
-            door = asyncio.create_task(serve_stream(WebSocket(scope, receive, send), loop, ""))
+            door = asyncio.create_task(serve_stream(WebSocket(scope, receive, send), loop, Telemetry(loop), ""))
             [result] = await asyncio.gather(door, return_exceptions=True)
             assert result is None or (is_cancelled and isinstance(result, asyncio.CancelledError))
             await here.settle()

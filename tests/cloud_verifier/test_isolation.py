@@ -105,7 +105,7 @@ class As:
     def __init__(self, loop: VerifierLoop, credential: str) -> None:
         self._loop, self._credential = loop, credential
 
-    def connect(self, deliver) -> Connection:
+    def connect(self, deliver, credential: str = "") -> Connection:
         return self._loop.connect(deliver, self._credential)
 
 
