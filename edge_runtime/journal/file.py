@@ -41,7 +41,10 @@ def open_file(path: Path, busy_s: float) -> sqlite3.Connection:
     with told(path):
         db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
         try:
-            if _version(db, path) < len(MIGRATIONS):
+            db.execute("BEGIN")  # one state of the file, though others may be making it
+            version = _version(db, path)
+            db.execute("COMMIT")
+            if version < len(MIGRATIONS):
                 _migrate(db, path)
             path.chmod(0o600)
             _enter_wal(db, busy_s)

@@ -37,10 +37,10 @@ def sync(journal: Journal) -> None:
 def test_killed_at_random_moments_it_opens_and_loses_nothing(tmp_path: Path) -> None:
     """kill -9, 200 times: what was acknowledged is there; at most the one step in flight is there as well."""
     print("seed", SEED)
-    path, said = tmp_path / "journal.sqlite", tmp_path / "said"
+    path, pipe = tmp_path / "journal.sqlite", tmp_path / "pipe"
+    os.mkfifo(pipe)
     chance = random.Random(SEED)
     verified: dict[int, list[int]] = {}
-    num_steps = 0
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.edge_runtime.journal.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -48,27 +48,32 @@ def test_killed_at_random_moments_it_opens_and_loses_nothing(tmp_path: Path) -> 
     assert server.stdout
     with server:
         for seed in range(NUM_KILLS):
-            said.write_bytes(b"")
-            server.stdin.write(f"{path} {said} {seed}\n".encode())
+            server.stdin.write(f"{path} {pipe} {seed}\n".encode())
             server.stdin.flush()
-            child = int(server.stdout.readline())
-            threading.Event().wait(chance.uniform(0, 0.04))  # the moment is what is random here
-            os.kill(child, signal.SIGKILL)
+            with pipe.open("rb", buffering=0) as said:
+                child = int(server.stdout.readline())
+                num_heard = chance.choice([0, 0, 1, 2, 4, 8])  # 0: while it opens the journal, too
+                heard = b""
+                while heard.count(b".") < num_heard:
+                    piece = said.read(1)
+                    assert piece, "the writer ended by itself"
+                    heard += piece
+                threading.Event().wait(chance.uniform(0, 0.02))  # what moment this is, is up to chance
+                os.kill(child, signal.SIGKILL)
+                heard += said.read()
             assert server.stdout.readline() == b"ended\n"
-            number, _, acknowledged = said.read_text().partition(" ")
+            number, _, acknowledged = heard.decode().partition(" ")
             with Journal(path) as journal:
                 for generation in journal.unfinished():
                     assert generation.asked.prompt_ids == PROMPT
                     if str(generation.id) == number:
                         assert_state_after(generation, seed, len(acknowledged))
-                        num_steps += len(acknowledged)
                     verified[generation.id] = generation.token_ids[: generation.num_verified]
                 if seed % 10 == 9:
                     sync(journal)
                     assert not journal.pending()
                     assert not journal.unfinished()
         server.stdin.close()
-    assert num_steps > NUM_KILLS  # or they were killed before they did anything
     with Journal(path) as journal:
         journal.check_integrity()
         for number, token_ids in verified.items():

@@ -1,6 +1,6 @@
 """A process that writes into a journal and says what it believes committed, to be killed; a model of what it wrote.
 
-Run as a program it is a fork server: it imports once, and starts a writer for every line `path seed` it reads.
+Run as a program it is a fork server: it imports once, and starts a writer for every line `path pipe seed` it reads.
 """
 
 import os
@@ -73,14 +73,16 @@ def write(path: Path, seed: int) -> None:
 
 
 def serve() -> None:
-    """For each line start a writer with the pipe's end as its standard output, and say its process id."""
+    """For each line start a writer whose standard output is the named pipe, say its process id, and when it ended."""
     for line in sys.stdin:
         path, output, seed = line.rsplit(maxsplit=2)
+        pipe = os.open(output, os.O_WRONLY)
         child = os.fork()
         if child == 0:
-            os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 1)
+            os.dup2(pipe, 1)
             write(Path(path), int(seed))
             os._exit(0)
+        os.close(pipe)
         os.write(1, b"%d\n" % child)
         os.waitpid(child, 0)
         os.write(1, b"ended\n")
