@@ -95,10 +95,10 @@ def make(tmp_path: Path, target: str, own: str, engine: Callable[[TextCodec], To
     return CrossVocabularyDrafter(model, codec, TextCodec(folder_of(tmp_path, target)))
 
 
-def run(engine: ToyEngine, drafter: object, **over: object) -> tuple[list[int], Any]:
+def run(engine: ToyEngine, drafter: object, *, max_ahead: int = 0, **over: object) -> tuple[list[int], Any]:
     loop = VerifierLoop(Verifier(engine, target="t", vocabulary="v"))
     try:
-        tokens, finished = collect(InProcessLink(loop), drafter, request_of(**over))
+        tokens, finished = collect(InProcessLink(loop), drafter, request_of(**over), max_ahead=max_ahead)
     finally:
         loop.close()
     return [token.token_id for token in tokens], finished.report
@@ -130,6 +130,7 @@ def test_what_both_would_say_is_accepted(tmp_path: Path, target: str, own: str) 
     assert tokens == alone
     assert report.acceptance > 0.95
     assert report.num_passes < report.num_tokens / 8
+    assert run(Reciter(codec, PROMPT + TEXT), drafter, max_ahead=24, **over)[0] == alone
 
 
 @pytest.mark.parametrize(("target", "own"), PAIRS)
