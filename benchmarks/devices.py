@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from edge_runtime.drafters import Drafter
+from edge_runtime.drafters import Drafter, LookupDrafter
 from edge_runtime.links import WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
 from edge_runtime.session import Finished, GenerationRequest, Session
+from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
 from outrider.wire import Draft, Open, Params, Verified, pack_ids, unpack_ids
@@ -36,6 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     max_tokens: int
     stop_ids: list[int] = []
     vocabulary: str = ""
+    target: str = ""  # the name of the model, for a drafter that is one
     num_vocab: int = 0
     num_drafts: int = 4
 
@@ -69,9 +71,11 @@ async def run(job: Job) -> Result:
 
 
 def _drafter(job: Job) -> Drafter | None:
-    if job.drafter == "counting":
+    if job.drafter in ("counting", "none"):
         return None
-    return open_drafter(job.drafter, job.vocabulary, EngineSettings(num_threads=1, max_context=2048))
+    if job.drafter == "lookup":
+        return LookupDrafter()
+    return open_drafter(job.drafter, catalog.find(job.target), EngineSettings(num_threads=1, max_context=2048))
 
 
 async def _generate(job: Job, prompt: Sequence[int], drafter: Drafter | None) -> list[int]:

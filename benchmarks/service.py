@@ -232,6 +232,7 @@ def with_model(options: argparse.Namespace, settings: EngineSettings) -> Compari
         options.max_tokens,
         stop_ids=list(manifest.stop_ids),
         vocabulary=manifest.tokenizer_fingerprint,
+        target=folder.name,
     )
     target = open_verifier(folder, settings)
     try:

@@ -24,6 +24,7 @@ from outrider.manifest import ModelFolder, Source, file_sha256
 from outrider.tokens import BYTE_OF, TextCodec
 from tests.drafting import EagerPace
 from tests.edge_runtime.test_session import collect, request_of
+from tests.real.test_exactness import SETTINGS
 from tests.toy import ToyEngine
 from tests.toy_gguf import spm_metadata, toy_metadata, write_model
 
@@ -95,10 +96,10 @@ def make(tmp_path: Path, target: str, own: str, engine: Callable[[TextCodec], To
     return CrossVocabularyDrafter(model, codec, TextCodec(folder_of(tmp_path, target)))
 
 
-def run(engine: ToyEngine, drafter: object, **over: object) -> tuple[list[int], Any]:
+def run(engine: ToyEngine, drafter: object, *, max_ahead: int = 0, **over: object) -> tuple[list[int], Any]:
     loop = VerifierLoop(Verifier(engine, target="t", vocabulary="v"))
     try:
-        tokens, finished = collect(InProcessLink(loop), drafter, request_of(**over))
+        tokens, finished = collect(InProcessLink(loop), drafter, request_of(**over), max_ahead=max_ahead)
     finally:
         loop.close()
     return [token.token_id for token in tokens], finished.report
@@ -130,6 +131,7 @@ def test_what_both_would_say_is_accepted(tmp_path: Path, target: str, own: str) 
     assert tokens == alone
     assert report.acceptance > 0.95
     assert report.num_passes < report.num_tokens / 8
+    assert run(Reciter(codec, PROMPT + TEXT), drafter, max_ahead=24, **over)[0] == alone
 
 
 @pytest.mark.parametrize(("target", "own"), PAIRS)
@@ -275,10 +277,10 @@ def test_the_pace_is_heeded_and_a_failing_model_drafts_nothing(tmp_path: Path) -
 
 @pytest.mark.weights
 def test_smollm_drafts_for_qwen(real_store: None, capsys: pytest.CaptureFixture[str]) -> None:
-    """On real weights, as `--drafter smollm2-135m-instruct`: the target's tokens, over half its drafts accepted."""
+    """On real weights, as `--drafter smollm2-135m-instruct`: the target's tokens, and its drafts are of use."""
     folder = catalog.find("qwen2.5-coder-1.5b-onnx")
-    verifier = open_verifier(folder, EngineSettings(max_context=512))
-    drafter = open_drafter("smollm2-135m-instruct", folder, EngineSettings(max_context=512))
+    verifier = open_verifier(folder, SETTINGS)
+    drafter = open_drafter("smollm2-135m-instruct", folder, EngineSettings(max_context=1024))
     assert isinstance(drafter, CrossVocabularyDrafter)
     chat = [{"role": "user", "content": "Write a Python function that returns the n-th Fibonacci number."}]
     over = {
@@ -297,4 +299,4 @@ def test_smollm_drafts_for_qwen(real_store: None, capsys: pytest.CaptureFixture[
     report = finished.report
     with capsys.disabled():
         print(f"\nSmolLM2 for Qwen: {report.num_accepted} of {report.num_drafted} drafts accepted")
-    assert report.acceptance > 0.5
+    assert report.acceptance > 0.25  # of up to 15 in a row, whatever the drafter thinks of them
