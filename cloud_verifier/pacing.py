@@ -69,6 +69,6 @@ class SessionPace:
     def observe(self, confidences: Sequence[float], num_accepted: int, num_tokens: int, elapsed_ms: float) -> None:
         """A pass took drafts of these confidences; `elapsed_ms` since the session's last pass ended."""
         self._guard.observe(len(confidences), num_accepted, num_tokens)
-        self._calibration.observe(DEVICE, confidences, num_accepted)
+        self._calibration.observe([(DEVICE, confidence) for confidence in confidences], num_accepted)
         self._tokens = RATE_FADE * self._tokens + num_tokens
         self._elapsed_ms = RATE_FADE * self._elapsed_ms + max(elapsed_ms, self._pass_ms(1 + len(confidences)))

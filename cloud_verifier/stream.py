@@ -37,10 +37,7 @@ async def serve_stream(socket: WebSocket, verifier: VerifierLoop, credential: st
     except (LinkLost, Refused):
         await socket.close(TRY_LATER)
         return
-    try:
-        await socket.accept(SUBPROTOCOL)
-    except (WebSocketDisconnect, RuntimeError):  # it left before we could answer
-        return
+    await socket.accept(SUBPROTOCOL)
     stream = _Stream(socket, connection, outbox)
     reader = asyncio.create_task(stream.read())
     try:

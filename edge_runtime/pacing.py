@@ -72,12 +72,20 @@ class Pace:
         """What one draft took; a slow average."""
         self._draft_ms[source] = 0.8 * self._draft_ms.get(source, elapsed_ms) + 0.2 * elapsed_ms
 
-    def observe_turn(
-        self, source: str, confidences: Sequence[float], num_accepted: int, num_tokens: int, elapsed_ms: float
+    def begin(self, ahead: Sequence[tuple[str, float]]) -> None:
+        """Drafting is about to go on after these guesses (source, confidence). In turns there are none."""
+
+    def interrupt(self) -> None:
+        """What is being drafted has become worthless. In turns that cannot be."""
+
+    def observe(
+        self, checked: Sequence[tuple[str, float]], num_accepted: int, num_tokens: int, elapsed_ms: float | None
     ) -> None:
-        """What became of a proposal, and how long the whole turn took."""
-        self._calibration.observe(source, confidences, num_accepted)
+        """What became of guesses (source, confidence), and how long the whole turn took; None: not to be counted."""
+        if elapsed_ms is None:
+            return
+        self._calibration.observe(checked, num_accepted)
         self._tokens = RATE_FADE * self._tokens + num_tokens
         self._elapsed_ms = RATE_FADE * self._elapsed_ms + elapsed_ms
-        share = 1 + UNKNOWN_ROW_SHARE * len(confidences)
+        share = 1 + UNKNOWN_ROW_SHARE * len(checked)
         self._turn_ms = 0.8 * (self._turn_ms or elapsed_ms / share) + 0.2 * elapsed_ms / share

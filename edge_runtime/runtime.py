@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, LocalVerifier, open_drafter, open_verifier, tokenizer_source
-from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.constraint import check_grammar
@@ -86,7 +88,9 @@ class Runtime:
         self._target = target
         self._open_link = open_link
         self._verifier = verifier
-        self._pace = Pace(verifier.pass_ms if verifier else None)
+        # Beside each other on the same processor they take turns; over a link the drafter runs ahead.
+        self._pace = Pace(verifier.pass_ms) if verifier else AheadPace()
+        self._max_ahead = 0 if verifier else MAX_AHEAD
         self._drafting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
 
     @classmethod
@@ -163,7 +167,7 @@ class Runtime:
             manifest.tokenizer_fingerprint,
             self._target,
         )
-        session = Session(self._open_link(), self.drafter, self._pace, self._drafting)
+        session = Session(self._open_link(), self.drafter, self._pace, self._drafting, max_ahead=self._max_ahead)
         decoder, stops = StreamDecoder(self._codec), StopStrings(stop)
         finished = Finished("stop", session.report)
         async with aclosing(session.generate(request)) as events:

@@ -1,20 +1,23 @@
-"""One generation on the device: a list of tokens, a frontier, and guesses that run ahead of it.
+"""One generation on the device: drafts go up, verified tokens come down, and both may be under way at once.
 
-The device's list is the truth. Drafts are appended on the right and sent; what comes back moves the frontier; at the
-first difference the list is cut there, the epoch rises, and drafting goes on from the target's token. Every position
-is committed once. When the link breaks or the verifier goes away the list is opened again, there or at a replica, and
-goes on where it was. Knows token ids; no text, no engine, no socket.
+The rules of the list are in `frontier.py`; here is what moves: a link that is listened to, a drafter in its thread, and
+the question whether to draft now. With `max_ahead` the drafter never waits for the verifier: it runs ahead by up to so
+many tokens, in small messages. Without it they take turns: draft, send, hear what became of it. When the link breaks or
+the verifier goes away the list is opened again, there or at a replica, and goes on where it was. Knows token ids; no
+text, no engine, no socket.
 """
 
 import asyncio
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from edge_runtime.drafters.base import Drafter, Proposal
+from edge_runtime.drafters.base import Drafter
+from edge_runtime.frontier import Frontier, Outcome, Token
 from edge_runtime.links.base import Link
 from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
@@ -29,14 +32,13 @@ from outrider.errors import (
     VocabularyMismatch,
     from_code,
 )
-from outrider.wire import Cancel, Draft, Fault, Load, Open, Opened, Params, Verified, pack_ids, unpack_ids
+from outrider.wire import Cancel, Draft, Fault, Load, Open, Opened, Params, Verified, pack_ids
 
-__all__ = ["Finished", "GenerationRequest", "Session", "Token"]
+__all__ = ["Finished", "GenerationRequest", "Session"]
 
 R = TypeVar("R")
 WAIT_FOR_DRAFTS = -1
 NEVER_WAIT = 0
-FINISHES = (None, "stop", "length")
 MAX_SILENCE_S = 120.0  # a verifier that says nothing for so long is lost; long prompts on small machines take a while
 
 
@@ -51,25 +53,13 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """A verified token. `drafted_by` names the drafter that guessed it; None: the target's own correction or step."""
-
-    position: int
-    token_id: int
-    drafted_by: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     reason: str  # "stop" or "length"
     report: Report
 
 
 class Session:
-    """Takes turns with the verifier: draft, send, hear what became of it.
-
-    `drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
-    """
+    """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in."""
 
     def __init__(
         self,
@@ -79,6 +69,7 @@ class Session:
         executor: ThreadPoolExecutor,
         *,
         max_drafts: int = 15,
+        max_ahead: int = 0,
         retry: Retry | None = None,
         max_silence_s: float = MAX_SILENCE_S,
     ) -> None:
@@ -87,13 +78,13 @@ class Session:
         self._pace = pace
         self._executor = executor
         self._max_drafts = max_drafts
+        self._max_ahead = max_ahead
         self._drafts_allowed = max_drafts  # by the verifier's load, too
         self._retry = retry or Retry()
         self._max_silence_s = max_silence_s
-        self._token_ids: list[int] = []
-        self._waiting = Proposal("")  # drafts that were sent, from the frontier on
+        self._frontier = Frontier(())
+        self._may_draft = False
         self._turn_s = 0.0  # when the last turn ended; 0 before the first
-        self._epoch = 0
         self.report = Report()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Token | Finished, None]:
@@ -102,70 +93,64 @@ class Session:
         What may pass is tried again, from the list as it is. Leaving the iteration early ends the verifier's session.
         """
         began_s = time.perf_counter()
-        self._token_ids = list(request.prompt_ids)
-        self.report.num_prompt = len(self._token_ids)
+        self._frontier = Frontier(request.prompt_ids)
+        self.report.num_prompt = len(self._frontier.token_ids)
         retrying = Retrying(self._retry)
         while True:
+            listening: asyncio.Task[Verified] | None = None
+            drafting: asyncio.Task[None] | None = None
             try:
                 await self._link.open()
                 opened = await self._begin(request)
                 while True:
-                    verified, tokens = await self._turn(opened, began_s)
-                    retrying.progress()
-                    for token in tokens:
-                        yield token
-                    if verified.finish:
-                        yield Finished(verified.finish, self.report)
-                        return
-                    if not self._waiting.token_ids:  # otherwise the verifier goes on with the rest by itself
-                        self._waiting = await self._draft(request.params, opened.limit)
+                    if drafting is None and self._is_time_to_draft(opened.limit):
+                        drafting = asyncio.create_task(self._draft(request.params, opened.limit))
+                    listening = listening or asyncio.create_task(self._hear())
+                    await asyncio.wait([task for task in (listening, drafting) if task], return_when=FIRST_COMPLETED)
+                    if drafting is not None and drafting.done():
+                        drafting = drafting.result()
+                    if listening.done():
+                        verified, listening = listening.result(), None
+                        outcome = self._commit(verified, opened, (time.perf_counter() - began_s) * 1000)
+                        retrying.progress()
+                        for token in outcome.tokens:
+                            yield token
+                        if verified.finish:
+                            yield Finished(verified.finish, self.report)
+                            return
             except OutriderError as error:
                 await retrying.pause(error)
                 self.report.num_reopened += 1
             finally:
+                await _cancelled(listening, drafting)
                 await self._leave()
-
-    async def _turn(self, opened: Opened, began_s: float) -> tuple[Verified, list[Token]]:
-        """Hear what became of the waiting drafts, and commit it."""
-        verified, token_ids = await self._hear(opened)
-        now_s = time.perf_counter()
-        sent = self._waiting
-        num_accepted = self._count(verified, token_ids, sent, (now_s - began_s) * 1000)
-        if self._turn_s:  # the first turn is mostly the prompt
-            elapsed_ms = (now_s - self._turn_s) * 1000
-            confidences = sent.confidences[: verified.num_drafted]
-            self._pace.observe_turn(sent.source, confidences, num_accepted, len(token_ids), elapsed_ms)
-        self._turn_s = now_s
-        self._waiting = sent.after(token_ids)
-        tokens = [
-            Token(verified.start + offset, token_id, sent.source if offset < num_accepted else None)
-            for offset, token_id in enumerate(token_ids)
-        ]
-        return verified, tokens
 
     async def _begin(self, request: GenerationRequest) -> Opened:
         self._drafts_allowed = self._max_drafts
-        self._waiting, self._turn_s = Proposal(""), 0.0
+        self._frontier.forget()
+        self._turn_s = 0.0
+        takes_turns = self._drafter is not None and not self._max_ahead
+        self._may_draft = not takes_turns  # in turns the first one is the verifier's
         await self._link.send(
             Open(
                 vocabulary=request.vocabulary,
                 target=self.report.target or request.target,
                 params=Params.of(request.params),
                 limit=len(request.prompt_ids) + request.max_tokens,
-                patience_ms=WAIT_FOR_DRAFTS if self._drafter else NEVER_WAIT,
+                patience_ms=WAIT_FOR_DRAFTS if takes_turns else NEVER_WAIT,
                 stop_ids=pack_ids(request.stop_ids),
-                token_ids=pack_ids(self._token_ids),
+                token_ids=pack_ids(self._frontier.token_ids),
                 is_padded=self._link.is_padded,
             )
         )
         opened = await self._receive()
         limit = len(request.prompt_ids) + request.max_tokens
-        if not isinstance(opened, Opened) or not len(self._token_ids) < opened.limit <= limit:
+        if not isinstance(opened, Opened) or not len(self._frontier.token_ids) < opened.limit <= limit:
             raise ProtocolError("the verifier did not open the session; check both sides' versions")
         self._check_models(opened, request)
         self.report.target = opened.target
         if self._drafter is not None:
-            await self._in_thread(self._drafter.prefill, list(self._token_ids))
+            await self._in_thread(self._drafter.prefill, list(self._frontier.token_ids))
         return opened
 
     def _check_models(self, opened: Opened, request: GenerationRequest) -> None:
@@ -178,56 +163,61 @@ class Session:
                 f"the verifier's vocabulary is {opened.vocabulary[:12]}, not {request.vocabulary[:12]}; choose another"
             )
 
-    async def _draft(self, params: SamplingParams, limit: int) -> Proposal:
-        """Guess, and send the guesses; without guesses the verifier is asked for one step alone."""
-        if self._drafter is None:
-            return Proposal("")
-        frontier = len(self._token_ids)
-        max_drafts = max(0, min(self._drafts_allowed, limit - frontier - 1))
-        proposal = await self._in_thread(self._drafter.propose, list(self._token_ids), params, self._pace, max_drafts)
-        confidences = bytes(round(255 * value) for value in proposal.confidences)
-        await self._link.send(Draft(self._epoch, frontier, pack_ids(proposal.token_ids), confidences))
-        return proposal
+    def _is_time_to_draft(self, limit: int) -> bool:
+        if self._drafter is None or not self._may_draft:
+            return False
+        if not self._max_ahead:  # a turn: once for each answer, unless the verifier goes on with what is left
+            return self._frontier.num_ahead == 0
+        return self._room(limit) > 0
 
-    async def _hear(self, opened: Opened) -> tuple[Verified, list[int]]:
-        """The next Verified, checked: it may say anything about tokens, but not break the rules of the list."""
+    def _room(self, limit: int) -> int:
+        """How many more guesses may be made now."""
+        most = self._max_ahead - self._frontier.num_ahead if self._max_ahead else self._drafts_allowed
+        return max(0, min(most if self._drafts_allowed else 0, limit - self._frontier.end - 1))
+
+    async def _draft(self, params: SamplingParams, limit: int) -> None:
+        """Guess, and send the guesses. In turns, without any, the verifier is asked for one step alone."""
+        frontier = self._frontier
+        epoch, start = frontier.epoch, frontier.end
+        self._pace.begin(frontier.confidences)
+        assert self._drafter is not None
+        token_ids, room = frontier.everything(), self._room(limit)
+        proposal = await self._in_thread(self._drafter.propose, token_ids, params, self._pace, room)
+        draft = frontier.guess(epoch, start, proposal)
+        if draft is not None:
+            await self._link.send(draft)
+        elif not self._max_ahead:
+            await self._link.send(Draft(frontier.epoch, frontier.end, b""))
+        # Nothing to say, or said in turn: the next word is the verifier's.
+        self._may_draft = bool(self._max_ahead) and bool(proposal.token_ids)
+
+    async def _hear(self) -> Verified:
         message = await self._receive()
         if not isinstance(message, Verified):
             raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
-        token_ids = unpack_ids(message.token_ids)
-        in_order = message.start == len(self._token_ids) and message.start + len(token_ids) <= opened.limit
-        drafts = self._waiting.token_ids
-        is_sound = (
-            message.num_drafted <= len(drafts)
-            and message.num_accepted <= min(message.num_drafted, len(token_ids))
-            and drafts[: message.num_accepted] == token_ids[: message.num_accepted]
-            and message.finish in FINISHES
-        )
-        if not token_ids or not in_order or not is_sound or max(token_ids) >= opened.n_vocab:
-            raise ProtocolError("the verifier's tokens do not continue the list; its answer was refused")
-        return message, token_ids
+        return message
 
-    def _count(self, verified: Verified, token_ids: list[int], waiting: Proposal, elapsed_ms: float) -> int:
-        """Commit the tokens, raise the epoch at a miss, keep the books; how many of the drafts were accepted."""
-        num_accepted = 0
-        for draft, token_id in zip(waiting.token_ids, token_ids, strict=False):
-            if draft != token_id:
-                self._epoch += 1
-                break
-            num_accepted += 1
-        num_accepted = min(num_accepted, verified.num_drafted)  # beyond what the pass took it was the target's own step
-        self._token_ids += token_ids
+    def _commit(self, verified: Verified, opened: Opened, elapsed_ms: float) -> Outcome:
+        """Move the frontier, tell the pace, keep the books."""
+        outcome = self._frontier.commit(verified, limit=opened.limit, n_vocab=opened.n_vocab)
+        now_s = time.perf_counter()
+        turn_ms = (now_s - self._turn_s) * 1000 if self._turn_s else None  # the first turn is mostly the prompt
+        self._pace.observe(outcome.checked, outcome.num_accepted, len(outcome.tokens), turn_ms)
+        self._turn_s = now_s
+        self._may_draft = True
+        if outcome.missed:
+            self._pace.interrupt()
         report = self.report
         report.num_passes += 1
-        report.num_tokens += len(token_ids)
+        report.num_tokens += len(outcome.tokens)
         report.num_drafted += verified.num_drafted
-        report.num_accepted += num_accepted
-        if num_accepted:
-            report.accepted_by[waiting.source] = report.accepted_by.get(waiting.source, 0) + num_accepted
+        report.num_accepted += outcome.num_accepted
+        for source, _ in outcome.checked[: outcome.num_accepted]:
+            report.accepted_by[source] = report.accepted_by.get(source, 0) + 1
         report.bytes_up, report.bytes_down = self._link.bytes_up, self._link.bytes_down
         report.first_token_ms = report.first_token_ms or elapsed_ms
         report.total_ms = elapsed_ms
-        return num_accepted
+        return outcome
 
     async def _receive(self) -> Opened | Verified:
         """What was verified, or opened; what the verifier says of its load is heeded on the way."""
@@ -250,3 +240,12 @@ class Session:
         with suppress(LinkError):
             await self._link.send(Cancel())
         await self._link.close()
+
+
+async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
+    """End what is under way; a drafter's thread finishes its pass by itself."""
+    for task in tasks:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError, OutriderError):
+                await task

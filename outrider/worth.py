@@ -49,12 +49,12 @@ class Calibration:
         tried = sum(value for (name, _), value in list(self._tried.items()) if name == source)
         return (accepted + PRIOR_CHANCE * PRIOR_WEIGHT) / (tried + PRIOR_WEIGHT)
 
-    def observe(self, source: str, confidences: Sequence[float], num_accepted: int) -> None:
-        """Drafts of these confidences were checked; the first `num_accepted` were right and the next one was not."""
+    def observe(self, drafts: Sequence[tuple[str, float]], num_accepted: int) -> None:
+        """Drafts, each with source and confidence, were checked; the first `num_accepted` were right, the next not."""
         for key in list(self._tried):
             self._tried[key] *= FADE
             self._accepted[key] *= FADE
-        for number, confidence in enumerate(confidences[: num_accepted + 1]):
+        for number, (source, confidence) in enumerate(drafts[: num_accepted + 1]):
             key = (source, _bin(confidence))
             self._tried[key] = self._tried.get(key, 0.0) + 1
             self._accepted[key] = self._accepted.get(key, 0.0) + (number < num_accepted)

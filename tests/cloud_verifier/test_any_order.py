@@ -1,4 +1,4 @@
-"""Drafts that are right, wrong, repeated, stale, early, out of order, between losses of every kind: one list, the target's.
+"""Drafts right, wrong, repeated, stale, early, out of order, between losses of every kind: one list, the target's.
 
 Many random histories of one verifier. Whatever a device or a network does to the messages, every position is verified
 once, in order, with the target's own token.

@@ -1,4 +1,4 @@
-"""The service and the device while links, verifiers and engines fail: the same tokens, each once, and nothing left behind.
+"""Service and device while links, verifiers and engines fail: the same tokens, each once, and nothing left behind.
 
 After every fault: the output is the fault-free one, or a beginning of it and a typed error; positions come once and in
 order; sessions, tasks and file descriptors are back where they were; the verifier's state agrees with itself.
@@ -19,16 +19,19 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from fastapi import WebSocket
 from websockets.asyncio.server import ServerConnection, serve
 
 import edge_runtime.links.websocket as websocket_link
 import edge_runtime.retry as retry_module
 from cloud_verifier.loop import VerifierLoop
+from cloud_verifier.stream import serve_stream
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Drafter, LookupDrafter, Proposal
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.retry import Retry, Retrying
-from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider.choice import SamplingParams
 from outrider.engines.base import Chunk, Logits
 from outrider.errors import (
@@ -105,7 +108,7 @@ def num_descriptors() -> int:
 class World:
     """A verifier, its service and a proxy before it, all in this event loop, so that all tasks can be seen."""
 
-    def __init__(self, loop: VerifierLoop, proxy: FaultProxy) -> None:
+    def __init__(self, loop: VerifierLoop, proxy: FaultProxy | None) -> None:
         self.loop, self.proxy = loop, proxy
         self._tasks = asyncio.all_tasks()
         self._descriptors = num_descriptors()
@@ -417,6 +420,44 @@ def test_a_client_s_machine_that_goes_away_frees_its_session_within_a_pass(is_re
                 assert here.loop.verifier.num_passes - passes <= len(outcome.tokens) + 2
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["gone", "cancelled"])
+def test_the_door_closes_behind_a_client_gone_at_any_answer(is_cancelled: bool) -> None:
+    """Between the server and the door: the n-th answer cannot be sent, or the door is told to stop then."""
+
+    async def run() -> int:
+        loop = VerifierLoop(make())
+        here = World(loop, None)
+        for number in itertools.count(2):  # 1 is the handshake, which the server sees to
+            num_sent = 0
+            said = [{"type": "websocket.connect"}]
+            said.append({"type": "websocket.receive", "bytes": to_frame(open_message(num_tokens=3), is_padded=False)})
+
+            async def receive(said: list[dict[str, Any]] = said) -> dict[str, Any]:
+                return said.pop(0) if said else await asyncio.Event().wait()  # type: ignore[func-returns-value]
+
+            async def send(message: Any, number: int = number) -> None:
+                nonlocal num_sent
+                num_sent += 1
+                if num_sent == number and is_cancelled:
+                    task = asyncio.current_task()
+                    assert task is not None
+                    asyncio.get_running_loop().call_soon(task.cancel)  # while it waits for more to say
+                elif num_sent == number:
+                    raise OSError("gone")
+
+            scope = {"type": "websocket", "subprotocols": [SUBPROTOCOL]}
+            door = asyncio.create_task(serve_stream(WebSocket(scope, receive, send), loop, ""))
+            [result] = await asyncio.gather(door, return_exceptions=True)
+            assert result is None or (is_cancelled and isinstance(result, asyncio.CancelledError))
+            await here.settle()
+            if num_sent < number:
+                loop.close()
+                return number
+        raise AssertionError
+
+    assert asyncio.run(run()) > 5  # accept, Opened, three tokens, close
 
 
 # The service

@@ -1,4 +1,4 @@
-"""Many sessions at once: each gets what it gets alone, and nothing that belongs to another, however scarce the cache is."""
+"""Many sessions at once: each gets what it gets alone, and nothing of another's, however scarce the cache is."""
 
 import asyncio
 import random
@@ -10,9 +10,10 @@ import pytest
 from cloud_verifier.limits import Limits
 from cloud_verifier.loop import Connection, VerifierLoop
 from cloud_verifier.verifier import Verifier
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
-from edge_runtime.session import GenerationRequest, Session, Token
+from edge_runtime.session import GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams, choose
 from outrider.engines import EngineSettings, open_engine

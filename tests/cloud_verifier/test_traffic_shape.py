@@ -59,7 +59,7 @@ def frames_of(pieces: list[tuple[float, bytes]]) -> Frames:
 
 
 class HabitualDrafter:
-    """Six drafts a turn of what the target most often says, wrong at places that belong to the prompt, as models are."""
+    """Six drafts a turn of what the target most often says, wrong at places that belong to the prompt."""
 
     name = "habit"
 
@@ -88,7 +88,8 @@ def record(num_runs: int, *, is_padded: bool) -> list[list[tuple[Frames, Frames]
     drafters = [HabitualDrafter(prompt) for prompt in prompts]
 
     async def run() -> list[list[Traffic]]:
-        costs = {rows: 1000 + 0.001 * rows for rows in range(1, 33)}  # all drafts are worth it, whatever the clock says
+        # Any draft pays, whatever the clock says.
+        costs = {rows: 1000 + 0.001 * rows for rows in range(1, 33)}
         loop = VerifierLoop(Verifier(ToyEngine(), target="t", vocabulary="v", pass_ms=costs))
         seen: list[list[Traffic]] = [[] for _ in prompts]
         with ThreadPoolExecutor(1) as executor:
@@ -116,7 +117,7 @@ def gaps_of(frames: Frames) -> list[float]:
 
 
 def accuracy(vectors: NDArray[np.float64]) -> float:
-    """`vectors[prompt, run]`: learn from the even runs, guess the prompt of the odd ones. Ties are guessed at random."""
+    """`vectors[prompt, run]`: learn from even runs, guess the prompt of odd ones. Ties are guessed at random."""
     centroids = vectors[:, ::2].mean(axis=1)
     rng = np.random.default_rng(0)
     right = []

@@ -33,7 +33,7 @@ def simulate(pace: Pace | int, accuracy: float, draft_ms: float, pass_ms: dict[i
         if not isinstance(pace, int):
             if confidences:
                 pace.observe_draft("m", draft_ms)
-            pace.observe_turn("m", confidences, accepted, accepted + 1, turn)
+            pace.observe([("m", c) for c in confidences], accepted, accepted + 1, turn)
     return tokens / elapsed * pass_ms[1]
 
 
@@ -51,10 +51,10 @@ def test_free_drafts_are_taken_as_far_as_they_pay() -> None:
     pace = Pace(CPU_MS)
     assert pace.num_worthwhile("lookup", []) == 0
     for _ in range(30):
-        pace.observe_turn("lookup", [1.0] * 8, 8, 9, CPU_MS[9])
+        pace.observe([("lookup", 1.0)] * 8, 8, 9, CPU_MS[9])
     assert pace.num_worthwhile("lookup", [1.0] * 12) == 12
     for _ in range(30):
-        pace.observe_turn("lookup", [0.4] * 4, 0, 1, CPU_MS[5])
+        pace.observe([("lookup", 0.4)] * 4, 0, 1, CPU_MS[5])
     assert pace.num_worthwhile("lookup", [0.4] * 4) == 0
     assert pace.num_worthwhile("lookup", [1.0] * 12) > 0  # confidences are told apart
 
@@ -63,10 +63,10 @@ def test_a_drafter_that_was_given_up_is_tried_again() -> None:
     pace = Pace(CPU_MS)
     pace.observe_draft("m", 15)
     for _ in range(20):
-        pace.observe_turn("m", [0.5] * 4, 0, 1, 120)
+        pace.observe([("m", 0.5)] * 4, 0, 1, 120)
     assert not pace.wants_another("m", 1.0, 0)
     for _ in range(300):
-        pace.observe_turn("", [], 0, 1, CPU_MS[1])
+        pace.observe([], 0, 1, CPU_MS[1])
     assert pace.wants_another("m", 1.0, 0)
 
 
@@ -74,10 +74,10 @@ def test_hard_text_after_easy_text_is_drafted_for_soon_again() -> None:
     pace = Pace(CPU_MS)
     pace.observe_draft("m", 10)
     for _ in range(50):
-        pace.observe_turn("lookup", [1.0] * 15, 15, 16, CPU_MS[16])
+        pace.observe([("lookup", 1.0)] * 15, 15, 16, CPU_MS[16])
     assert not pace.wants_another("m", 1.0, 0)  # while time is worth so much
     for _ in range(30):
-        pace.observe_turn("", [], 0, 1, CPU_MS[1])
+        pace.observe([], 0, 1, CPU_MS[1])
     assert pace.wants_another("m", 1.0, 0)
 
 

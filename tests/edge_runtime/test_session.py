@@ -11,11 +11,13 @@ import pytest
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
+from edge_runtime.ahead import AheadPace
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.retry import Retry
-from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from edge_runtime.session import Finished, GenerationRequest, Session
 from outrider.choice import SamplingParams
 from outrider.errors import (
     BadLogits,
@@ -70,11 +72,17 @@ def request_of(**over: object) -> GenerationRequest:
     return GenerationRequest(**{"prompt_ids": PROMPT, "max_tokens": 60, "params": SAMPLED, "vocabulary": "v", **over})
 
 
-def collect(link: Link, drafter: Drafter | None, request: GenerationRequest) -> tuple[list[Token], Finished]:
+def collect(
+    link: Link, drafter: Drafter | None, request: GenerationRequest, *, max_ahead: int = 0
+) -> tuple[list[Token], Finished]:
+    pace = AheadPace() if max_ahead else EagerPace()
+
     async def run() -> tuple[list[Token], Finished]:
         tokens: list[Token] = []
         with ThreadPoolExecutor(1) as executor:
-            async for event in Session(link, drafter, EagerPace(), executor, retry=QUICK).generate(request):
+            async for event in Session(link, drafter, pace, executor, retry=QUICK, max_ahead=max_ahead).generate(
+                request
+            ):
                 if isinstance(event, Finished):
                     return tokens, event
                 tokens.append(event)
@@ -83,8 +91,8 @@ def collect(link: Link, drafter: Drafter | None, request: GenerationRequest) -> 
     return asyncio.run(run())
 
 
-def drafters(params: SamplingParams) -> dict[str, Drafter | None]:
-    script = PROMPT + target_alone(params=params)
+def drafters(params: SamplingParams, num_tokens: int = 60) -> dict[str, Drafter | None]:
+    script = PROMPT + target_alone(params=params, num_tokens=num_tokens)
     model = ModelDrafter(ToyEngine(max_sequences=1), name="model")
     return {
         "none": None,
@@ -114,6 +122,21 @@ def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], params: Samp
         assert 0 < report.num_drafted < 60  # the verifier stops taking what keeps missing
     if drafter == "the target itself":  # the same noise on both sides: every draft is accepted
         assert report.num_accepted == report.num_drafted > 20
+
+
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("drafter", list(drafters(GREEDY)))
+def test_drafting_ahead_gives_the_same_output(
+    toy: tuple[MakeLink, Verifier], params: SamplingParams, drafter: str
+) -> None:
+    make_link, _ = toy
+    request = request_of(params=params, max_tokens=200)
+    tokens, finished = collect(make_link(), drafters(params, 200)[drafter], request, max_ahead=24)
+    assert [token.token_id for token in tokens] == target_alone(params=params, num_tokens=200)
+    assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 200))
+    report = finished.report
+    assert report.num_accepted == sum(token.drafted_by is not None for token in tokens)
+    assert report.num_passes == 200 - report.num_accepted
 
 
 def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() -> None:

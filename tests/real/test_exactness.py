@@ -15,11 +15,13 @@ import pytest
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
+from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter, LookupDrafter
+from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
-from edge_runtime.session import GenerationRequest, Session, Token
+from edge_runtime.session import GenerationRequest, Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import Chunk, EngineSettings, open_engine
@@ -118,7 +120,14 @@ class Bench:
 
         async def run() -> list[int]:
             with ThreadPoolExecutor(1) as executor:
-                session = Session(link or InProcessLink(self.loop), drafter, pace(self.pass_ms), executor)
+                # Over the socket the drafter runs ahead, in this process they take turns.
+                session = Session(
+                    link or InProcessLink(self.loop),
+                    drafter,
+                    AheadPace() if link else pace(self.pass_ms),
+                    executor,
+                    max_ahead=MAX_AHEAD if link else 0,
+                )
                 return [event.token_id async for event in session.generate(request) if isinstance(event, Token)]
 
         tokens = asyncio.run(run())
