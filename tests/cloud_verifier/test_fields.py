@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from outrider.choice import SamplingParams
 from outrider.errors import OutriderError, ProtocolError
-from outrider.wire import Cancel, Draft, Fault, Limit, Open, Opened, Params, Up, Verified, decode_up, encode, pack_ids
+from outrider.wire import Cancel, Draft, Fault, Limit, Open, Opened, Up, Verified, decode_up, encode, pack_ids
 from tests.cloud_verifier.sockets import ToyService, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, open_message, target_alone
 
@@ -173,10 +174,12 @@ def test_a_lie_in_any_field_is_a_fault_and_moves_neither_engine_nor_others(servi
 
 def test_the_greatest_id_is_served(service: ToyService) -> None:
     with service.stream() as stream:
-        say(stream, open_message([1, 15], stop_ids=pack_ids([15]), params=Params(0.0, 0, 1.0, 0.0, 0)))
+        say(stream, open_message([1, 15], stop_ids=pack_ids([15]), params=SamplingParams()))
         assert isinstance(last_word(stream)[1], Verified)
 
 
 def test_no_probabilities_travel() -> None:
     """The only fractions a device sends are the sampling's own parameters."""
-    assert [field[:2] for field in FLOATS] == [(Open, (3, 0)), (Open, (3, 2)), (Open, (3, 3))]
+    params = VALID[Open].__struct_fields__.index("params")
+    assert FLOATS
+    assert all(field[0] is Open and field[1][0] == params for field in FLOATS)
