@@ -43,7 +43,7 @@ class Verifier:
     """`target` and `vocabulary` are the fingerprints of the engine's weights and tokenizer.
 
     `pass_ms`: the engine's milliseconds for a pass over k rows, for k from 1 on without gaps, where they are known.
-    Whoever is in `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask for it.
+    Whoever is in `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask.
     `constrain` makes the constraints that grammars ask for, over the target's ids; without it a grammar is refused.
     """
 
