@@ -5,7 +5,7 @@ difference they are dropped and the epoch rises, so that the verifier knows whic
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_runtime.drafters.base import Proposal
 from outrider.errors import ProtocolError
@@ -24,6 +24,8 @@ class Token:
     position: int
     token_id: int
     drafted_by: str | None
+    logprob: float | None = None  # the target's own, where it was asked for,
+    top_logprobs: Sequence[tuple[int, float]] = ()  # and those of the likeliest ids, best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,11 @@ class Frontier:
         self._about += [(proposal.source, confidence) for confidence in confidences]
         return Draft(self.epoch, begin, pack_ids(new), bytes(round(255 * value) for value in confidences))
 
-    def commit(self, verified: Verified, *, limit: int, n_vocab: int) -> Outcome:
-        """Move the frontier. Raises ProtocolError, with nothing changed, for tokens that do not continue the list."""
+    def commit(self, verified: Verified, *, limit: int, n_vocab: int, num_logprobs: int = -1) -> Outcome:
+        """Move the frontier. `num_logprobs` as in Open.
+
+        Raises ProtocolError, with nothing changed, for tokens that do not continue the list.
+        """
         token_ids = unpack_ids(verified.token_ids)
         start = len(self.token_ids)
         in_order = verified.start == start and start + len(token_ids) <= limit
@@ -96,6 +101,12 @@ class Frontier:
             and verified.num_accepted <= min(verified.num_drafted, len(token_ids))
             and self._guesses[: verified.num_accepted] == token_ids[: verified.num_accepted]
             and verified.finish in FINISHES
+            and len(verified.logprobs) == (len(token_ids) if num_logprobs >= 0 else 0)
+        )
+        tops = [unpack_ids(each.token_ids) for each in verified.logprobs]
+        is_sound = is_sound and all(
+            len(ids) == len(told.logprobs) <= num_logprobs and max(ids, default=0) < n_vocab
+            for ids, told in zip(tops, verified.logprobs, strict=True)
         )
         if not token_ids or not in_order or not is_sound or max(token_ids) >= n_vocab:
             raise ProtocolError("the verifier's tokens do not continue the list; its answer was refused")
@@ -111,6 +122,11 @@ class Frontier:
             Token(start + offset, token_id, checked[offset][0] if offset < num_accepted else None)
             for offset, token_id in enumerate(token_ids)
         ]
+        if tops:
+            tokens = [
+                replace(token, logprob=told.chosen, top_logprobs=tuple(zip(ids, told.logprobs, strict=True)))
+                for token, ids, told in zip(tokens, tops, verified.logprobs, strict=True)
+            ]
         self.token_ids += token_ids
         if missed:
             self.epoch += 1

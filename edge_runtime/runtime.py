@@ -28,6 +28,7 @@ from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 from outrider.stops import StopStrings
 from outrider.tokens import StreamDecoder, TextCodec
+from outrider.wire import MAX_LOGPROBS
 
 __all__ = ["Finished", "Piece", "Runtime", "check_request"]
 
@@ -48,7 +49,12 @@ class Piece:
 
 
 def check_request(
-    prompt: str, max_tokens: int, params: SamplingParams | None = None, stop: Sequence[str] = (), n: int = 1
+    prompt: str,
+    max_tokens: int,
+    params: SamplingParams | None = None,
+    stop: Sequence[str] = (),
+    n: int = 1,
+    num_logprobs: int = -1,
 ) -> None:
     """Raises EmptyPrompt or InvalidParameter, before anything is loaded for a request that cannot be. MissingExtra
     for a grammar, where the library for them is not installed."""
@@ -57,6 +63,8 @@ def check_request(
     if not prompt.strip():
         raise EmptyPrompt("the prompt is empty; say something")
     StopStrings(stop)
+    if not -1 <= num_logprobs <= MAX_LOGPROBS:
+        raise InvalidParameter(f"num_logprobs is {num_logprobs}; give -1 for none, or 0 to {MAX_LOGPROBS}")
     if not 1 <= n <= MAX_ANSWERS:
         raise InvalidParameter(f"n is {n}; give a number from 1 to {MAX_ANSWERS}")
     if params is not None:
@@ -147,15 +155,17 @@ class Runtime:
         max_tokens: int = 256,
         is_chat: bool = True,
         stop: Sequence[str] = (),
+        num_logprobs: int = -1,
     ) -> AsyncGenerator[Piece | Finished, None]:
         """The target's answer, token by token, then Finished. Without `is_chat` the prompt is continued as it is.
 
-        The answer ends before the first of the strings `stop`; the token that completes it is the last one.
+        The answer ends before the first of the strings `stop`; the token that completes it is the last one. With
+        `num_logprobs` from 0 on each token has the target's log-probability, and those of so many likeliest ids.
         One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
         cannot be done, LinkError and EngineError for what broke.
         """
         params = params or SamplingParams()
-        check_request(prompt, max_tokens, params, stop)
+        check_request(prompt, max_tokens, params, stop, num_logprobs=num_logprobs)
         manifest = self._manifest
         encode = self._codec.encode
         prompt_ids = self._codec.encode_chat([{"role": "user", "content": prompt}]) if is_chat else encode(prompt)
@@ -166,6 +176,7 @@ class Runtime:
             manifest.stop_ids,
             manifest.tokenizer_fingerprint,
             self._target,
+            num_logprobs,
         )
         session = Session(self._open_link(), self.drafter, self._pace, self._drafting, max_ahead=self._max_ahead)
         decoder, stops = StreamDecoder(self._codec), StopStrings(stop)
@@ -191,14 +202,17 @@ class Runtime:
         max_tokens: int = 256,
         is_chat: bool = True,
         stop: Sequence[str] = (),
+        num_logprobs: int = -1,
     ) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
         """`n` answers, one after the other, each event with its answer's number: number i is the one that
         `generate` gives with the seed i higher. Raises what `generate` does."""
         params = params or SamplingParams()
-        check_request(prompt, max_tokens, params, stop, n)
+        check_request(prompt, max_tokens, params, stop, n, num_logprobs)
         for number in range(n):
             seeded = replace(params, seed=params.seed + number)
-            answer = self.generate(prompt, seeded, max_tokens=max_tokens, is_chat=is_chat, stop=stop)
+            answer = self.generate(
+                prompt, seeded, max_tokens=max_tokens, is_chat=is_chat, stop=stop, num_logprobs=num_logprobs
+            )
             async with aclosing(answer) as events:
                 async for event in events:
                     yield number, event

@@ -49,6 +49,7 @@ class GenerationRequest:
     stop_ids: Sequence[int] = ()
     vocabulary: str = ""  # fingerprint of the tokenizer that the ids are of; "" leaves the check to the caller
     target: str = ""  # fingerprint of the target's weights; "" takes whatever the verifier runs
+    num_logprobs: int = -1  # likeliest ids told with each token; 0 the token's own log-probability alone, -1 none
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ class Session:
                         drafting = drafting.result()
                     if listening.done():
                         verified, listening = listening.result(), None
-                        outcome = self._commit(verified, opened, (time.perf_counter() - began_s) * 1000)
+                        outcome = self._commit(
+                            verified, opened, request.num_logprobs, (time.perf_counter() - began_s) * 1000
+                        )
                         retrying.progress()
                         for token in outcome.tokens:
                             yield token
@@ -139,6 +142,7 @@ class Session:
                 patience_ms=WAIT_FOR_DRAFTS if takes_turns else NEVER_WAIT,
                 stop_ids=pack_ids(request.stop_ids),
                 token_ids=pack_ids(self._frontier.token_ids),
+                num_logprobs=request.num_logprobs,
                 is_padded=self._link.is_padded,
             )
         )
@@ -196,9 +200,9 @@ class Session:
             raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
         return message
 
-    def _commit(self, verified: Verified, opened: Opened, elapsed_ms: float) -> Outcome:
+    def _commit(self, verified: Verified, opened: Opened, num_logprobs: int, elapsed_ms: float) -> Outcome:
         """Move the frontier, tell the pace, keep the books."""
-        outcome = self._frontier.commit(verified, limit=opened.limit, n_vocab=opened.n_vocab)
+        outcome = self._frontier.commit(verified, limit=opened.limit, n_vocab=opened.n_vocab, num_logprobs=num_logprobs)
         now_s = time.perf_counter()
         turn_ms = (now_s - self._turn_s) * 1000 if self._turn_s else None  # the first turn is mostly the prompt
         self._pace.observe(outcome.checked, outcome.num_accepted, len(outcome.tokens), turn_ms)

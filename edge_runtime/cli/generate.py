@@ -11,6 +11,7 @@ import typer
 
 from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
 from edge_runtime.cli.output import console, print_json, show_progress
+from edge_runtime.frontier import Token
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.report import Report
 from edge_runtime.runtime import Finished, Piece, Runtime, check_request
@@ -58,6 +59,9 @@ def generate(
     grammar: Annotated[Path | None, typer.Option(help="A file: the answer follows this Lark grammar.")] = None,
     regex: Annotated[str | None, typer.Option(help="The answer as a whole matches this expression.")] = None,
     n: Annotated[int, typer.Option("--n", help="Answers; each has a seed one higher.")] = 1,
+    logprobs: Annotated[
+        int, typer.Option(help="With --json: log-probabilities, and those of so many likeliest tokens; -1 none.")
+    ] = -1,
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
@@ -103,7 +107,7 @@ def generate(
     except UnicodeDecodeError:
         raise InvalidParameter("standard input is not UTF-8 text; convert it first") from None
     stop = stop or []
-    check_request(text, max_tokens, params, stop, n)
+    check_request(text, max_tokens, params, stop, n, logprobs)
     with show_progress() as progress:
         if verifier is None:
             runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
@@ -112,33 +116,37 @@ def generate(
             tls = device_tls(ca_file, client_cert)
             runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
     with runtime:
-        answers = runtime.generate_several(text, params, n=n, max_tokens=max_tokens, is_chat=not raw, stop=stop)
+        answers = runtime.generate_several(
+            text, params, n=n, max_tokens=max_tokens, is_chat=not raw, stop=stop, num_logprobs=logprobs
+        )
         asyncio.run(_show(answers, seed, as_json=json))
 
 
 async def _show(answers: AsyncGenerator[tuple[int, Piece | Finished], None], seed: int, *, as_json: bool) -> None:
     """Every answer as it comes, with its figures after it; or an object, a line, for each."""
-    token_ids: list[int] = []
+    tokens: list[Token] = []
     parts: list[str] = []
     async with aclosing(answers) as events:
         async for number, event in events:
             if isinstance(event, Finished):
-                _finish("".join(parts), token_ids, event, seed + number, as_json=as_json)
-                token_ids, parts = [], []
+                _finish("".join(parts), tokens, event, seed + number, as_json=as_json)
+                tokens, parts = [], []
                 continue
             if event.token is not None:
-                token_ids.append(event.token.token_id)
+                tokens.append(event.token)
             parts.append(event.text)
             if not as_json:
                 sys.stdout.write(event.text)
                 sys.stdout.flush()
 
 
-def _finish(text: str, token_ids: list[int], finished: Finished, seed: int, *, as_json: bool) -> None:
+def _finish(text: str, tokens: list[Token], finished: Finished, seed: int, *, as_json: bool) -> None:
     figures = _figures(finished.report)
     if as_json:
-        reason = finished.reason
-        print_json({"text": text, "token_ids": token_ids, "finish_reason": reason, "seed": seed, **figures})
+        answer = {"text": text, "token_ids": [token.token_id for token in tokens], "finish_reason": finished.reason}
+        if tokens and tokens[0].logprob is not None:
+            answer["logprobs"] = [{"logprob": token.logprob, "top": token.top_logprobs} for token in tokens]
+        print_json({**answer, "seed": seed, **figures})
     else:
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -8,11 +8,13 @@ import pytest
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.frontier import Frontier
 from edge_runtime.links import InProcessLink, WebSocketLink
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.engines.base import Chunk, Logits
-from outrider.errors import InvalidParameter
+from outrider.errors import InvalidParameter, ProtocolError
+from outrider.wire import Logprobs, Verified, pack_ids
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.edge_runtime.test_session import collect, request_of
 from tests.sampling import FEATURES, PROMPT, WAYS, alone, params_of, stop_ids_of, toy_compiler
@@ -101,6 +103,50 @@ def test_it_travels(loop: VerifierLoop, feature: str) -> None:
         request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params))
         tokens, _ = collect(WebSocketLink(url), drafter_of("mixed", params), request)
     assert tuple(token.token_id for token in tokens) == alone(params)
+
+
+@pytest.mark.parametrize("kind", ["none", "mixed", "the target itself"])
+@pytest.mark.parametrize("num_logprobs", [-1, 0, 3])
+def test_log_probabilities_are_the_model_s_own(loop: VerifierLoop, kind: str, num_logprobs: int) -> None:
+    params = params_of("all", "sampled")
+    with serving(loop) as url:
+        request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=num_logprobs)
+        tokens, _ = collect(WebSocketLink(url), drafter_of(kind, params), request)
+    engine = ToyEngine()
+    sequence = engine.allocate()
+    row = engine.extend([Chunk(sequence, PROMPT)])[0][0]
+    for token in tokens:
+        if num_logprobs < 0:
+            assert (token.logprob, token.top_logprobs) == (None, ())
+            continue
+        own = row - np.log(np.exp(row.astype(np.float64)).sum())
+        best = np.argsort(-own)[:num_logprobs]
+        assert token.logprob == pytest.approx(own[token.token_id])
+        assert [token_id for token_id, _ in token.top_logprobs] == best.tolist()
+        assert [value for _, value in token.top_logprobs] == pytest.approx(own[best].tolist())
+        row = engine.extend([Chunk(sequence, [token.token_id])])[0][0]
+    assert tuple(token.token_id for token in tokens) == alone(params)
+
+
+LIES = {
+    "none": [],
+    "too many": [Logprobs(-1.0)] * 2,
+    "more than asked": [Logprobs(-1.0, pack_ids([1, 2]), [-1.0, -2.0])],
+    "no pairs": [Logprobs(-1.0, pack_ids([1]), [])],
+    "no token": [Logprobs(-1.0, pack_ids([16]), [-1.0])],
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_log_probabilities_that_cannot_be_are_refused(lie: str) -> None:
+    frontier = Frontier(PROMPT)
+    told = Verified(0, 5, pack_ids([1]), 0, 0, None, LIES[lie])
+    with pytest.raises(ProtocolError):
+        frontier.commit(told, limit=9, n_vocab=16, num_logprobs=1)
+    assert frontier.token_ids == PROMPT
+    good = Verified(0, 5, pack_ids([1]), 0, 0, None, [Logprobs(-1.0, pack_ids([15]), [-0.5])])
+    [token] = frontier.commit(good, limit=9, n_vocab=16, num_logprobs=1).tokens
+    assert (token.logprob, token.top_logprobs) == (-1.0, ((15, -0.5),))
 
 
 def test_a_grammar_that_the_verifier_refuses_is_the_same_error_here(loop: VerifierLoop) -> None:

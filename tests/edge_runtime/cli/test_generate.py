@@ -197,6 +197,14 @@ def test_samplers_options_give_the_same_with_and_without_drafts_and_over_a_socke
                 assert re.fullmatch("(one|two|three){2,6}", text)
 
 
+def test_log_probabilities_are_told_with_json(run: Run) -> None:
+    answer = json.loads(run("generate", "hello", *TINY, "--json", "--logprobs", "2").stdout)
+    assert len(answer["logprobs"]) == len(answer["token_ids"])
+    for token_id, told in zip(answer["token_ids"], answer["logprobs"], strict=True):
+        assert told["top"][0] == [token_id, told["logprob"]]  # greedy: the likeliest
+        assert told["top"][1][1] <= told["logprob"] < 0
+
+
 def test_several_answers_are_those_of_the_seeds_that_follow(run: Run) -> None:
     sampled = (*TINY, "--temperature", "1.5", "--json")
     several = [
@@ -237,6 +245,7 @@ def test_several_answers_are_those_of_the_seeds_that_follow(run: Run) -> None:
         (["hello", *TINY, "--logit-bias", "99999=1"], "invalid_token"),
         (["hello", *TINY, "--stop", ""], "invalid_parameter"),
         (["hello", *TINY, "--n", "0"], "invalid_parameter"),
+        (["hello", *TINY, "--logprobs", "21"], "invalid_parameter"),
         (["hello", *TINY, "--n", "2", "--seed", str(2**63 - 1)], "invalid_parameter"),
         (["hello", "--target", "nobody", "--regex", "("], "invalid_parameter"),  # told before anything is looked for
         (["hello", *TINY, "--regex", "a", "--json-schema", __file__], "invalid_parameter"),
