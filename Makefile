@@ -47,10 +47,11 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -m "not weights and not slow"
+	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long"
 
 test: check models
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
+	$(BIN)/python -m pytest -m weights
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s

@@ -128,11 +128,9 @@ class WebSocketLink:
     def _refused(self, status: int) -> OutriderError:
         if status == Unauthorized.http_status:
             return Unauthorized(f"{self._address} wants a valid token; ask its operator, and give it with --token-file")
-        if (
-            status == TooMany.http_status or status >= 500
-        ):  # a proxy's word for a restart, and uvicorn's for its end, too
+        if status in (TooMany.http_status, Overloaded.http_status):
             return Overloaded(f"{self._address} is busy or shutting down; try again soon")
-        if status >= 500:  # a proxy whose replica just died
+        if status >= 500:  # a proxy whose verifier just died, or a server in its last moments
             return LinkLost(f"the verifier behind {self._address} is gone for now; try again soon")
         return NotAVerifier(
             f"what answers at {self._address} is not a verifier (HTTP status {status}); check the address"

@@ -51,6 +51,8 @@ from tests.fault_proxy import CLEAR, FaultProxy, Toxics
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 NUM_TOKENS = 15
 WANT = target_alone(num_tokens=NUM_TOKENS)
@@ -163,7 +165,13 @@ async def cut_at(world: World, way: str, at: int, *, for_good: bool, is_padded: 
     return outcome, sum(traffic.was_cut for traffic in world.proxy.traffic)
 
 
-@pytest.mark.parametrize(("is_padded", "step"), [(False, 1), (True, 23)], ids=["every byte", "padded, every 23rd"])
+@pytest.mark.parametrize(
+    ("is_padded", "step"),
+    [
+        pytest.param(False, 1, id="every byte"),
+        pytest.param(True, 23, id="padded, every 23rd"),
+    ],
+)
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_link_cut_once_at_any_byte_is_not_noticed(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
@@ -181,7 +189,13 @@ def test_a_link_cut_once_at_any_byte_is_not_noticed(
     assert not caplog.records  # nobody's traceback in the log
 
 
-@pytest.mark.parametrize(("is_padded", "step"), [(False, 1), (True, 23)], ids=["every byte", "padded, every 23rd"])
+@pytest.mark.parametrize(
+    ("is_padded", "step"),
+    [
+        pytest.param(False, 1, id="every byte"),
+        pytest.param(True, 23, id="padded, every 23rd"),
+    ],
+)
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_answer(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture

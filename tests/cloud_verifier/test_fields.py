@@ -180,6 +180,6 @@ def test_the_greatest_id_is_served(service: ToyService) -> None:
 
 def test_no_probabilities_travel() -> None:
     """The only fractions a device sends are the sampling's own parameters."""
-    params = VALID[Open].__struct_fields__.index("params")
+    params = 1 + Open.__struct_fields__.index("params")  # after the tag
     assert FLOATS
     assert all(field[0] is Open and field[1][0] == params for field in FLOATS)

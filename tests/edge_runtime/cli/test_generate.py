@@ -286,7 +286,11 @@ LONG = ("--target", "tiny", "--threads", "1", "--max-tokens", "100000", "--conte
 def endless(*more: str) -> "subprocess.Popen[str]":
     """A generation over a slow line: its verifier is stopped and continued by hand."""
     return subprocess.Popen(
-        [*COMMAND, "generate", "hello", *LONG, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "generate", "hello", *LONG, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
     )
 
 
