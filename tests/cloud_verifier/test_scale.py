@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from pydantic import ValidationError
@@ -313,3 +314,28 @@ def tokens_of(link: Link, request: GenerationRequest) -> list[int]:
             return [event.token_id async for event in events if not isinstance(event, Finished)]
 
     return asyncio.run(run())
+
+
+def post(url: str, session_id: str, body: dict[str, object]) -> tuple[str, dict]:
+    response = httpx.post(
+        url + "/v1/verify", json=body, headers={"x-session-id": session_id}, timeout=PATIENCE_S, trust_env=False
+    )
+    assert response.status_code == 200, response.text
+    return response.headers["x-outrider-replica"], response.json()
+
+
+def test_verify_calls_with_one_session_id_share_a_replica_and_its_cache(url: str) -> None:
+    prompt, params = Devices.asked(0)
+    truth = target_alone(prompt, 20, params)
+    wanted = {"temperature": params.temperature, "seed": params.seed}
+    replicas = set()
+    for number in range(16):
+        seen = set()
+        for length in range(0, 20, 5):
+            body = {"tokens": prompt + truth[:length], "drafts": truth[length : length + 4], "params": wanted}
+            replica, answer = post(url, str(number), body)
+            assert (answer["accepted"], answer["next"]) == (4, truth[length + 4])
+            seen.add(replica)
+        assert len(seen) == 1
+        replicas |= seen
+    assert len(replicas) == 2
