@@ -18,6 +18,7 @@ from cloud_verifier.fairness import FairShare
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live, LoadMeter
 from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
+from cloud_verifier.rota import choose_sessions
 from cloud_verifier.session import VerifierSession
 from cloud_verifier.signing import Signer
 from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
@@ -96,8 +97,7 @@ class Verifier:
     def num_ready(self) -> int:
         """Sessions that a pass could move now. Another thread that asks may get a number that is a pass old."""
         now_s = self._clock()
-        lives = tuple(self._sessions.values())
-        return sum(live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms) for live in lives)
+        return sum(self._is_ready(live, now_s) for live in tuple(self._sessions.values()))
 
     @property
     def guards(self) -> Mapping[str, DraftGuard]:
@@ -170,11 +170,10 @@ class Verifier:
         now_s = self._clock()
         waits = []
         for live in self._sessions.values():
-            waited_ms = live.waited_ms(now_s)
-            if live.session.is_ready(waited_ms, self.load.patience_ms):
+            if self._is_ready(live, now_s):
                 return 0.0
             patience_ms = live.session.patience_in_force_ms(self.load.patience_ms)
-            waits.append(min((patience_ms - waited_ms) / 1000, live.heard_s + self.limits.idle_s - now_s))
+            waits.append(min((patience_ms - live.waited_ms(now_s)) / 1000, live.heard_s + self.limits.idle_s - now_s))
         return max(0.0, min(waits)) if waits else None
 
     def step(self) -> Said:
@@ -272,33 +271,20 @@ class Verifier:
 
     def _choose(self, said: Said) -> list[str]:
         now_s = self._clock()
-        slots = self.num_slots
-        ready: list[tuple[float, str, str]] = []
         for name, live in list(self._sessions.items()):
-            if live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms):
-                ready.append((live.served_s, name, live.credential))
-            elif now_s - live.heard_s >= self.limits.idle_s:
+            if now_s - live.heard_s >= self.limits.idle_s and not self._is_ready(live, now_s):
                 self.close(name)
                 said.append((name, Fault.of(Moved("the session was idle for too long; open it again to go on"))))
-        self.load.observe(len(ready), slots)
+        ready = {name: live for name, live in self._sessions.items() if self._is_ready(live, now_s)}
+        self.load.observe(len(ready), self.num_slots)
         for name, live in self._sessions.items():
             if (news := self.load.news_for(live)) is not None:
                 said.append((name, news))
-        suspect = next((name for _, name, _ in ready if self._sessions[name].is_suspect), None)
-        return [suspect] if suspect else self._seated(ready, slots)
+        num_filling = sum(live.is_filling for live in self._sessions.values())
+        return choose_sessions(ready, self._fair, self.num_slots, self._engine.max_sequences - num_filling)
 
-    def _seated(self, ready: list[tuple[float, str, str]], slots: int) -> list[str]:
-        """Those of `ready` whose turn it is, and no more new ones than there are sequences that nobody is filling.
-
-        Otherwise, with more long prompts than sequences, each would evict the others' half-filled caches for ever.
-        """
-        num_free = self._engine.max_sequences - sum(live.is_filling for live in self._sessions.values())
-        if num_free <= 0:
-            ready = [entry for entry in ready if self._sessions[entry[1]].is_filling]
-        chosen = self._fair.order(ready, slots)
-        others = [name for name in chosen if not self._sessions[name].is_filling]
-        left_out = set(others[max(0, num_free) :])
-        return [name for name in chosen if name not in left_out]
+    def _is_ready(self, live: Live, now_s: float) -> bool:
+        return live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms)
 
     def check_integrity(self) -> None:
         """Raises AssertionError when sessions, cache and engine contradict each other."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -9,9 +10,18 @@ from edge_runtime.report import Report
 from outrider.choice import SamplingParams
 from outrider.receipt import Counts, Energy, Models, Receipt, Run, Times, state, to_sign
 
-__all__ = ["Provenance", "make_receipt"]
+__all__ = ["Provenance", "Seal", "make_receipt"]
 
 TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What the verifier stands by: the answer after its first `num_opened` tokens, which an earlier session chose."""
+
+    signature: bytes
+    public_key: bytes
+    num_opened: int
 
 
 class Provenance:
@@ -57,22 +67,17 @@ def make_receipt(
     provenance: Provenance,
     drafters: Mapping[str, str],
     energy: Energy,
-    public_key: bytes = b"",
-    signature: bytes = b"",
-    num_opened: int = 0,
+    seal: Seal | None,
 ) -> bytes:
-    """The receipt as it is kept, one line of JSON.
-
-    `vocabulary` as the verifier named it. `num_opened`: tokens of the answer that the last Open brought along, after a
-    loss; `signature` vouches for those after them. Left out, the verifier was opened with the prompt alone.
-    """
+    """The receipt as it is kept, one line of JSON. `vocabulary` as the verifier named it. Unsigned without `seal`."""
+    num_opened = seal.num_opened if seal else 0
     context_ids = [*prompt_ids, *token_ids[:num_opened]]
     statement = state(report.target, vocabulary, params, context_ids, token_ids[num_opened:], finish)
     runs = provenance.runs()
     receipt = Receipt(
         signed=msgspec.Raw(to_sign(statement)),
-        public_key=public_key.hex() if signature else None,
-        signature=signature.hex() if signature else None,
+        public_key=seal.public_key.hex() if seal else None,
+        signature=seal.signature.hex() if seal else None,
         models=Models(report.target, dict(drafters)),
         counts=Counts(
             prompt=len(prompt_ids),

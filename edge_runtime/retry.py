@@ -24,7 +24,7 @@ class Retry:
     """
 
     first_attempts: int = 3
-    attempts: int = 12
+    attempts: int = 40
     base_s: float = 0.05
     cap_s: float = 2.0
     give_up_s: float = 300.0

@@ -14,6 +14,8 @@ from typing import Self
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter
+from edge_runtime.energy import EnergyMeter
+from edge_runtime.evidence import Provenance, make_receipt
 from edge_runtime.frontier import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
@@ -23,7 +25,7 @@ from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.constraint import check_grammar
 from outrider.engines import EngineSettings
-from outrider.errors import EmptyPrompt, InvalidParameter
+from outrider.errors import EmptyPrompt, InvalidParameter, OutriderError
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 from outrider.stops import StopStrings
@@ -156,11 +158,13 @@ class Runtime:
         is_chat: bool = True,
         stop: Sequence[str] = (),
         num_logprobs: int = -1,
+        wants_receipt: bool = False,
     ) -> AsyncGenerator[Piece | Finished, None]:
         """The target's answer, token by token, then Finished. Without `is_chat` the prompt is continued as it is.
 
         The answer ends before the first of the strings `stop`; the token that completes it is the last one. With
         `num_logprobs` from 0 on each token has the target's log-probability, and those of so many likeliest ids.
+        With `wants_receipt` Finished carries one, signed where the verifier signs and no stop string cut the answer.
         One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
         cannot be done, LinkError and EngineError for what broke.
         """
@@ -177,7 +181,10 @@ class Runtime:
             manifest.tokenizer_fingerprint,
             self._target,
             num_logprobs,
+            wants_receipt,
         )
+        provenance, meter = Provenance(), EnergyMeter()
+        token_ids: list[int] = []
         session = Session(self._open_link(), self.drafter, self._pace, self._drafting, max_ahead=self._max_ahead)
         decoder, stops = StreamDecoder(self._codec), StopStrings(stop)
         finished = Finished("stop", session.report)
@@ -186,11 +193,27 @@ class Runtime:
                 if isinstance(event, Finished):
                     finished = event
                     break
+                token_ids.append(event.token_id)
+                provenance.append(event.drafted_by)
                 yield Piece(stops.feed(decoder.feed(event.token_id)), event)
                 if stops.is_hit:
                     break
         if rest := stops.feed(decoder.flush()) + stops.flush():
             yield Piece(rest, None)
+        if wants_receipt:
+            receipt = make_receipt(
+                prompt_ids,
+                token_ids,
+                finished.reason,
+                params=request.params,
+                vocabulary=manifest.tokenizer_fingerprint,
+                report=finished.report,
+                provenance=provenance,
+                drafters={name: _fingerprint(name) for name in finished.report.accepted_by},
+                energy=meter.read(),
+                seal=finished.seal,
+            )
+            finished = replace(finished, receipt=receipt)
         yield finished
 
     async def generate_several(
@@ -203,6 +226,7 @@ class Runtime:
         is_chat: bool = True,
         stop: Sequence[str] = (),
         num_logprobs: int = -1,
+        wants_receipt: bool = False,
     ) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
         """`n` answers, one after the other, each event with its answer's number: number i is the one that
         `generate` gives with the seed i higher. Raises what `generate` does."""
@@ -211,7 +235,13 @@ class Runtime:
         for number in range(n):
             seeded = replace(params, seed=params.seed + number)
             answer = self.generate(
-                prompt, seeded, max_tokens=max_tokens, is_chat=is_chat, stop=stop, num_logprobs=num_logprobs
+                prompt,
+                seeded,
+                max_tokens=max_tokens,
+                is_chat=is_chat,
+                stop=stop,
+                num_logprobs=num_logprobs,
+                wants_receipt=wants_receipt,
             )
             async with aclosing(answer) as events:
                 async for event in events:
@@ -232,3 +262,11 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _fingerprint(drafter: str) -> str:
+    """Of a drafter's weights; "" for one without any."""
+    try:
+        return catalog.find(drafter).manifest.fingerprint
+    except OutriderError:
+        return ""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from edge_runtime.drafters.base import Drafter
+from edge_runtime.evidence import Seal
 from edge_runtime.frontier import Frontier, Outcome, Token
 from edge_runtime.links.base import Link
 from edge_runtime.pacing import Pace
@@ -50,12 +51,15 @@ class GenerationRequest:
     vocabulary: str = ""  # fingerprint of the tokenizer that the ids are of; "" leaves the check to the caller
     target: str = ""  # fingerprint of the target's weights; "" takes whatever the verifier runs
     num_logprobs: int = -1  # likeliest ids told with each token; 0 the token's own log-probability alone, -1 none
+    wants_signature: bool = False  # of the verifier, under what it chose
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     reason: str  # "stop" or "length"
     report: Report
+    seal: Seal | None = None  # where one was asked for, of a verifier that signs
+    receipt: bytes | None = None  # where `Runtime` was asked for one
 
 
 class Session:
@@ -85,6 +89,7 @@ class Session:
         self._frontier = Frontier(())
         self._may_draft = False
         self._turn_s = 0.0  # when the last turn ended; 0 before the first
+        self._num_opened = 0  # tokens of the answer that the last Open brought along
         self.report = Report()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Token | Finished, None]:
@@ -118,7 +123,7 @@ class Session:
                         for token in outcome.tokens:
                             yield token
                         if verified.finish:
-                            yield Finished(verified.finish, self.report)
+                            yield Finished(verified.finish, self.report, self._seal(verified, opened))
                             return
             except OutriderError as error:
                 await retrying.pause(error)
@@ -131,6 +136,7 @@ class Session:
         self._drafts_allowed = self._max_drafts
         self._frontier.forget()
         self._turn_s = 0.0
+        self._num_opened = len(self._frontier.token_ids) - len(request.prompt_ids)
         takes_turns = self._drafter is not None and not self._max_ahead
         self._may_draft = not takes_turns  # in turns the first one is the verifier's
         await self._link.send(
@@ -144,6 +150,7 @@ class Session:
                 token_ids=pack_ids(self._frontier.token_ids),
                 num_logprobs=request.num_logprobs,
                 is_padded=self._link.is_padded,
+                wants_signature=request.wants_signature,
             )
         )
         opened = await self._receive()
@@ -155,6 +162,9 @@ class Session:
         if self._drafter is not None:
             await self._in_thread(self._drafter.prefill, list(self._frontier.token_ids))
         return opened
+
+    def _seal(self, verified: Verified, opened: Opened) -> Seal | None:
+        return Seal(verified.signature, opened.public_key, self._num_opened) if verified.signature else None
 
     def _check_models(self, opened: Opened, request: GenerationRequest) -> None:
         """A verifier checks what Open names; what it opened must be that."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.signing import Signer, load_signer
 from cloud_verifier.verifier import Verifier
-from edge_runtime.evidence import Provenance, make_receipt
+from edge_runtime.evidence import Provenance, Seal, make_receipt
 from edge_runtime.links import Link
 from edge_runtime.report import Report
 from outrider.choice import SamplingParams
@@ -45,9 +45,7 @@ class Generated:
             provenance=self.provenance,
             drafters={"scripted": ""},
             energy=Energy(None, "unknown"),
-            public_key=self.opened.public_key,
-            signature=self.signature,
-            num_opened=self.num_opened,
+            seal=Seal(self.signature, self.opened.public_key, self.num_opened) if self.signature else None,
         )
 
 

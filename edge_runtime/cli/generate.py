@@ -1,6 +1,7 @@
 """`outrider generate`: one answer on standard output, its figures after it."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -66,6 +67,9 @@ def generate(
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object instead of text.")] = False,
+    receipt: Annotated[
+        Path | None, typer.Option(help="Write a receipt here, signed if the verifier signs. The answer is in it.")
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
@@ -108,6 +112,8 @@ def generate(
         raise InvalidParameter("standard input is not UTF-8 text; convert it first") from None
     stop = stop or []
     check_request(text, max_tokens, params, stop, n, logprobs)
+    if receipt is not None and (n != 1 or not receipt.absolute().parent.is_dir()):
+        raise InvalidParameter("--receipt takes a file in a folder that exists, and one answer; change one of them")
     with show_progress() as progress:
         if verifier is None:
             runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
@@ -117,20 +123,32 @@ def generate(
             runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
     with runtime:
         answers = runtime.generate_several(
-            text, params, n=n, max_tokens=max_tokens, is_chat=not raw, stop=stop, num_logprobs=logprobs
+            text,
+            params,
+            n=n,
+            max_tokens=max_tokens,
+            is_chat=not raw,
+            stop=stop,
+            num_logprobs=logprobs,
+            wants_receipt=receipt is not None,
         )
-        asyncio.run(_show(answers, seed, as_json=json))
+        finished = asyncio.run(_show(answers, seed, as_json=json))
+    if receipt is not None and finished is not None and finished.receipt is not None:
+        _write_private(receipt, finished.receipt)
 
 
-async def _show(answers: AsyncGenerator[tuple[int, Piece | Finished], None], seed: int, *, as_json: bool) -> None:
-    """Every answer as it comes, with its figures after it; or an object, a line, for each."""
+async def _show(
+    answers: AsyncGenerator[tuple[int, Piece | Finished], None], seed: int, *, as_json: bool
+) -> Finished | None:
+    """Every answer as it comes, with its figures after it; or an object, a line, for each. Gives how the last ended."""
+    last = None
     tokens: list[Token] = []
     parts: list[str] = []
     async with aclosing(answers) as events:
         async for number, event in events:
             if isinstance(event, Finished):
                 _finish("".join(parts), tokens, event, seed + number, as_json=as_json)
-                tokens, parts = [], []
+                tokens, parts, last = [], [], event
                 continue
             if event.token is not None:
                 tokens.append(event.token)
@@ -138,6 +156,7 @@ async def _show(answers: AsyncGenerator[tuple[int, Piece | Finished], None], see
             if not as_json:
                 sys.stdout.write(event.text)
                 sys.stdout.flush()
+    return last
 
 
 def _finish(text: str, tokens: list[Token], finished: Finished, seed: int, *, as_json: bool) -> None:
@@ -158,6 +177,14 @@ def _finish(text: str, tokens: list[Token], finished: Finished, seed: int, *, as
             f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
             style="dim",
         )
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise InvalidParameter(f"{path} cannot be written ({error.strerror}); ask again with another file") from None
 
 
 def _bias(entry: str) -> tuple[int, float]:

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from outrider.errors import (
+    Forbidden,
     InvalidParameter,
     LinkLost,
     NotAVerifier,
@@ -128,6 +129,8 @@ class WebSocketLink:
     def _refused(self, status: int) -> OutriderError:
         if status == Unauthorized.http_status:
             return Unauthorized(f"{self._address} wants a valid token; ask its operator, and give it with --token-file")
+        if status == Forbidden.http_status:
+            return Forbidden(f"{self._address} lets nobody in by that name; use the name or address its operator gave")
         if status in (TooMany.http_status, Overloaded.http_status):
             return Overloaded(f"{self._address} is busy or shutting down; try again soon")
         if status >= 500:  # a proxy whose verifier just died, or a server in its last moments

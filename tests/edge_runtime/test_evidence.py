@@ -48,6 +48,7 @@ def test_an_answer_given_offline_has_a_receipt_that_says_so() -> None:
         provenance=provenance,
         drafters={"model": "abc"},
         energy=Energy(1.5, "battery"),
+        seal=None,
     )
     receipt = msgspec.json.decode(data, type=Receipt)
     assert (receipt.counts.provisional, receipt.counts.accepted, receipt.counts.corrected) == (3, 0, 0)

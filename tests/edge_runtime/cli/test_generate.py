@@ -142,6 +142,40 @@ def test_one_object_with_json_and_the_same_text_with_and_without_drafts_and_over
     assert drafted["times"]["total_ms"] > 0
 
 
+def test_a_receipt_of_an_answer_is_signed_by_the_service_and_checked(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "answer.receipt"
+    with verifier("--threads", "1", "--context", "256") as (address, _):
+        done = run(
+            "generate", "hello", *TINY, "--verifier", address, "--drafter", "tiny", "--receipt", str(file), "--json"
+        )
+        assert done.returncode == 0, done.stderr
+    checked = run("receipt", "check", str(file), "--json")
+    assert checked.returncode == 0, checked.stderr
+    receipt = json.loads(checked.stdout)["receipt"]
+    answer = json.loads(done.stdout)
+    assert receipt["signed"]["token_ids"] == answer["token_ids"]
+    assert receipt["counts"]["accepted"] == answer["counts"]["accepted"]
+    assert receipt["models"]["drafters"].keys() == answer["counts"]["accepted_by"].keys()
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_bytes(file.read_bytes().replace(b'"finish":"length"', b'"finish":"stop"'))
+    assert run("receipt", "check", str(file)).returncode == 1
+
+
+def test_a_receipt_that_nobody_signed_says_so(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "answer.receipt"
+    assert run("generate", "hello", *TINY, "--drafter", "none", "--receipt", str(file)).returncode == 0
+    checked = run("receipt", "check", str(file))
+    assert checked.returncode == 1
+    assert "nobody signed" in checked.stderr
+
+
+def test_a_receipt_has_a_place_before_anything_begins(run: Run, tmp_path: Path) -> None:
+    for more in (["--receipt", str(tmp_path / "none" / "r")], ["--receipt", str(tmp_path / "r"), "--n", "2"]):
+        done = run("generate", "hello", *TINY, *more)
+        assert done.returncode == 2
+        assert "--receipt" in done.stderr
+
+
 def test_a_foreign_drafter_needs_the_target_s_name_over_a_socket(run: Run) -> None:
     with verifier("--threads", "1", "--context", "256") as (address, _):
         done = run("generate", "hello", "--verifier", address, "--drafter", "foreign")
