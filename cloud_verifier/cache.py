@@ -41,6 +41,10 @@ class ResidentLists:
     def num_tokens(self) -> int:
         return sum(self._engine.length(sequence) for sequence in self._entries)
 
+    def has_place_for(self, session: str) -> bool:
+        """Whether the session is resident, or can be without evicting one that still lives."""
+        return session in self._by_session or len(self._by_session) < self._engine.max_sequences
+
     def num_shared(self, credential: str, token_ids: list[int]) -> int:
         """Tokens at the start of a list that are resident for this credential."""
         return self._longest(credential, token_ids)[1]

@@ -39,6 +39,8 @@ __all__ = ["Verifier"]
 
 Said = list[tuple[str, Down]]
 
+HOLD_PASSES = 32.0  # plain passes that a session may keep its place in the cache while others wait for one
+
 
 class Verifier:
     """`target` and `vocabulary` are the fingerprints of the engine's weights and tokenizer.
@@ -281,7 +283,14 @@ class Verifier:
             if (news := self.load.news_for(live)) is not None:
                 said.append((name, news))
         num_filling = sum(live.is_filling for live in self._sessions.values())
-        return choose_sessions(ready, self._fair, self.num_slots, self._engine.max_sequences - num_filling)
+        return choose_sessions(
+            ready,
+            self._fair,
+            self.num_slots,
+            num_free=self._engine.max_sequences - num_filling,
+            has_place=self.cache.has_place_for,
+            hold_s=HOLD_PASSES * self._pass_ms(1) / 1000,
+        )
 
     def _is_ready(self, live: Live, now_s: float) -> bool:
         return live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms)
