@@ -227,6 +227,7 @@ def test_outside_the_class_the_bits_differ(bench: Bench) -> None:
     engine = bench.recorder._engine._engine
     prompt, tokens = bench.prompts[0], bench.alone(GREEDY).tokens[0]
     alone = bench.alone(GREEDY).bits[0]
+    bench.verifier.cache.clear()  # what ended sessions left there
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, prompt, num_logits=0)])
     differing = 0
