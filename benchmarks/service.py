@@ -37,7 +37,7 @@ from outrider.engines import EngineSettings
 from outrider.engines.machine import processor, resolve_threads
 from outrider.tokens import TextCodec
 
-MODEL = "smollm2-135m-instruct"
+MODEL = "qwen2.5-coder-1.5b-onnx"
 COUNTING = "counting"
 ROOT = Path(__file__).parent.parent
 UNHURRIED = ServiceSettings(requests_per_s=1e6, messages_per_s=1e6)  # the limit that is looked for is another
@@ -184,8 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=MODEL, help=f'a target on this machine, or "{COUNTING}" for none')
     parser.add_argument("--drafter", default="lookup", help="as `outrider generate --drafter`")
-    parser.add_argument("--prompts", type=int, default=16, help="HumanEval tasks")
-    parser.add_argument("--max-tokens", type=int, default=192)
+    parser.add_argument("--prompts", type=int, default=8, help="HumanEval tasks")
+    parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--sessions", type=int, default=8, help="at once")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--streams", type=int, default=64, help="sessions of the run without a model")
