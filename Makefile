@@ -64,8 +64,7 @@ bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0
 	@$(BIN)/python -m benchmarks.pair
 
-bench-service: .venv/ready
-	@$(BIN)/outrider pull smollm2-135m-instruct
+bench-service: models
 	@$(BIN)/python -m benchmarks.service
 
 clean:

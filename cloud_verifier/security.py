@@ -60,7 +60,7 @@ class Gate:
         scope.setdefault("state", {})["credential"] = credential
 
 
-def credential_of(connection: HTTPConnection) -> str:
+async def credential_of(connection: HTTPConnection) -> str:
     """The credential a request came with, for doors to depend on. Raises Unauthorized where no gate let it in."""
     credential = connection.scope.get("state", {}).get("credential")
     if credential is None:

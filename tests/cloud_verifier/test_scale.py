@@ -189,6 +189,23 @@ def test_a_device_whose_link_broke_finds_its_replica_again(url: str) -> None:
     assert all(len(link.replicas) == 2 and len(set(link.replicas)) == 1 for link in devices.links)
 
 
+def test_verify_calls_with_one_session_id_share_a_replica_and_its_cache(url: str) -> None:
+    prompt, params = Devices.asked(0)
+    truth = target_alone(prompt, 20, params)
+    wanted = {"temperature": params.temperature, "seed": params.seed}
+    replicas = set()
+    for number in range(16):
+        seen = set()
+        for length in range(0, 20, 5):
+            body = {"tokens": prompt + truth[:length], "drafts": truth[length : length + 4], "params": wanted}
+            replica, answer = post(url, str(number), body)
+            assert (answer["accepted"], answer["next"]) == (4, truth[length + 4])
+            seen.add(replica)
+        assert len(seen) == 1
+        replicas |= seen
+    assert len(replicas) == 2
+
+
 def test_one_session_id_goes_to_one_replica(url: str) -> None:
     where = {str(number): replica_for(url, str(number)) for number in range(32)}
     assert len(set(where.values())) == 2
@@ -322,20 +339,3 @@ def post(url: str, session_id: str, body: dict[str, object]) -> tuple[str, dict]
     )
     assert response.status_code == 200, response.text
     return response.headers["x-outrider-replica"], response.json()
-
-
-def test_verify_calls_with_one_session_id_share_a_replica_and_its_cache(url: str) -> None:
-    prompt, params = Devices.asked(0)
-    truth = target_alone(prompt, 20, params)
-    wanted = {"temperature": params.temperature, "seed": params.seed}
-    replicas = set()
-    for number in range(16):
-        seen = set()
-        for length in range(0, 20, 5):
-            body = {"tokens": prompt + truth[:length], "drafts": truth[length : length + 4], "params": wanted}
-            replica, answer = post(url, str(number), body)
-            assert (answer["accepted"], answer["next"]) == (4, truth[length + 4])
-            seen.add(replica)
-        assert len(seen) == 1
-        replicas |= seen
-    assert len(replicas) == 2

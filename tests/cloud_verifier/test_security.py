@@ -143,7 +143,7 @@ def test_a_token_in_the_address_is_no_token(service: ToyService, secret: str) ->
 
 def test_a_door_without_the_gate_lets_nobody_in() -> None:
     with pytest.raises(Unauthorized):
-        credential_of(HTTPConnection({"type": "http", "headers": []}))
+        asyncio.run(credential_of(HTTPConnection({"type": "http", "headers": []})))
 
 
 def test_the_device_gets_in_with_its_token_and_is_told_without(service: ToyService, secret: str) -> None:
