@@ -6,6 +6,7 @@ import numpy as np
 
 from outrider.engines.base import Chunk, Logits
 from outrider.engines.sequences import Sequences
+from outrider.errors import EngineError
 
 __all__ = ["CountingEngine"]
 
@@ -41,7 +42,7 @@ class CountingEngine:
         self._sequences.resize(sequence, min(length, self.length(sequence)))
 
     def keep(self, sequence: int, start: int, rows: Sequence[int]) -> None:
-        raise NotImplementedError("counting has no trees")
+        raise EngineError("this engine runs no trees; send a chain")
 
     def copy(self, source: int, target: int, length: int) -> None:
         self._sequences.resize(target, length)
