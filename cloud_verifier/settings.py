@@ -1,4 +1,4 @@
-"""What an operator may set of a door and of the service, with defaults. The verifier's own bounds are in `limits.py`."""
+"""What an operator may set of doors and of the service, with defaults. The verifier's bounds are in `limits.py`."""
 
 import ssl
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
 from outrider.errors import OutriderError, VocabularyMismatch
-from outrider.manifest import ModelFolder
+from outrider.manifest import Manifest, ModelFolder
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
@@ -58,7 +58,7 @@ class Runtime:
         drafting: ThreadPoolExecutor | None = None,
     ) -> None:
         self.drafter = drafter
-        self.codec = codec
+        self._codec = codec
         self._folder = folder
         self._manifest = folder.manifest
         self._target = target
@@ -145,10 +145,10 @@ class Runtime:
             prompt_ids = list(prompt)
             check_ids(prompt_ids, self._manifest.n_vocab)
         elif isinstance(prompt, str) and not options.get("is_chat", True):
-            prompt_ids = self.codec.encode(prompt)
+            prompt_ids = self._codec.encode(prompt)
         else:
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            prompt_ids = self.codec.encode_chat(messages)
+            prompt_ids = self._codec.encode_chat(messages)
         asked = Asked(
             prompt_ids,
             options.get("max_tokens", MAX_TOKENS),
@@ -166,7 +166,7 @@ class Runtime:
             answers_alone=self._verifier is None and not options.get("is_strict", False),
         )
         scribe = await self._begin(asked, options.get("conversation"))
-        async with aclosing(tell(self._session(scribe), request, self.codec, asked.stop, scribe)) as events:
+        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
             async for event in events:
                 yield event
 
@@ -206,7 +206,7 @@ class Runtime:
             verified_ids=generation.verified_ids,
             provisional_ids=generation.provisional_ids,
         )
-        async with aclosing(tell(self._session(scribe), request, self.codec, asked.stop, scribe)) as events:
+        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
             async for event in events:
                 yield event
 
@@ -231,13 +231,23 @@ class Runtime:
         except OutriderError as error:
             return Scribe(None, start, error)
 
+    @property
+    def codec(self) -> TextCodec:
+        """The target's tokenizer and chat template."""
+        return self._codec
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the folder that the tokenizer is of."""
+        return self._folder.manifest
+
     def without_drafts(self) -> "Runtime":
         """The same target, which nobody drafts for. It lives as long as this runtime and need not be closed."""
-        return Runtime(self.codec, self._folder, None, self._open_link, target=self._target, drafting=self._drafting)
+        return Runtime(self._codec, self._folder, None, self._open_link, target=self._target, drafting=self._drafting)
 
     def alone(self) -> "Runtime":
         """The same drafter, which nobody verifies: all it says is provisional. It lives as long as this runtime."""
-        return Runtime(self.codec, self._folder, self.drafter, NoLink, drafting=self._drafting)
+        return Runtime(self._codec, self._folder, self.drafter, NoLink, drafting=self._drafting)
 
     def network_changed(self) -> None:
         """The system says that there is another network, or one again: the verifier is tried soon."""

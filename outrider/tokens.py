@@ -89,8 +89,9 @@ class TextCodec:
     ) -> list[int]:
         """The ids of a conversation, up to where the model is to answer.
 
-        Each message has a `role` and a `content`; `tools` as for `render_chat`. A model without a chat template gets the contents as plain text.
-        Raises InvalidModel when the template fails or asks for too much, InvalidParameter for bad text.
+        Each message has a `role` and a `content`; `tools` as for `render_chat`. A model without a chat template gets
+        the contents as plain text. Raises InvalidModel when the template fails or asks for too much, InvalidParameter
+        for bad text.
         """
         if self._template is None:
             return self.encode("\n\n".join(message["content"] for message in messages))

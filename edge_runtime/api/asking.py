@@ -1,0 +1,235 @@
+"""A request in OpenAI's words as one in ours: prompts of ids, sampling parameters, options, and who answers.
+
+Raises errors of the tree for what cannot be; those of InvalidParameter begin with the field they are about.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from edge_runtime.api.errors import of_the_verifier
+from edge_runtime.api.modes import Mode
+from edge_runtime.api.schemas import ChatMessage, ChatRequest, CompletionRequest, Request, ResponseFormat, Wishes
+from edge_runtime.api.telling import Telling, telling
+from edge_runtime.api.tool_calls import check_template, must_call
+from edge_runtime.options import LIMIT, MAX_ANSWERS, Options, TokenIds, check_request
+from outrider.choice import MAX_SEED, SamplingParams
+from outrider.constraint import Grammar
+from outrider.errors import InvalidParameter, OutriderError
+from outrider.infill import infill_ids, infill_stop_ids
+from outrider.tokens import TextCodec
+
+__all__ = ["Asked", "asked_of_chat", "asked_of_completion"]
+
+COMPLETION_TOKENS = 16  # where nobody says how many, as OpenAI has it
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`prompts` times `n` answers. `params` has the seed of the first; each later one is one higher."""
+
+    mode: Mode
+    prompts: Sequence[TokenIds]
+    n: int
+    params: SamplingParams
+    options: Options
+    shows_provisional: bool
+
+    async def answers(self) -> AsyncGenerator[tuple[int, Telling], None]:
+        """What is told of each answer, with its number, one after the other."""
+        for number in range(len(self.prompts) * self.n):
+            prompt, offset = self.prompts[number // self.n], number % self.n
+            params = replace(self.params, seed=self.params.seed + offset)
+            events = self.mode.runtime.generate(prompt, params, **self.options)
+            # Where nobody verifies nothing is ever taken back, so all of it may be told at once.
+            shows = self.shows_provisional and self.mode.has_target
+            try:
+                async with aclosing(telling(events, shows_provisional=shows or not self.mode.has_target)) as told:
+                    async for each in told:
+                        yield number, each
+            except OutriderError as error:
+                raise of_the_verifier(error) from None
+
+
+def asked_of_chat(request: ChatRequest, mode: Mode, headers: Mapping[str, str]) -> Asked:
+    codec = mode.runtime.codec
+    tools = request.tools if request.tools and request.tool_choice != "none" else None
+    grammar = _grammar(request.response_format)
+    if tools:
+        check_template(codec.template)
+        if grammar is not None:
+            raise InvalidParameter("response_format is not for answers that may be calls; leave it or the tools out")
+        grammar = must_call(tools, request.tool_choice)
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidParameter("top_logprobs is given without logprobs; set logprobs to true")
+    if None not in (request.max_tokens, request.max_completion_tokens):
+        raise InvalidParameter("max_tokens is given beside max_completion_tokens; give the second alone")
+    messages = [_message(number, message) for number, message in enumerate(request.messages)]
+    prompt = codec.encode_chat(messages, None if tools is None else [_tool(tool) for tool in tools])
+    asked = _asked(
+        request,
+        mode,
+        headers,
+        [TokenIds(prompt)],
+        max_tokens=request.max_completion_tokens or request.max_tokens or LIMIT,
+        num_logprobs=(request.top_logprobs or 0) if request.logprobs else -1,
+        grammar=grammar,
+    )
+    return replace(asked, shows_provisional=asked.shows_provisional and not tools)  # an app acts on a call
+
+
+def asked_of_completion(request: CompletionRequest, mode: Mode, headers: Mapping[str, str]) -> Asked:
+    codec = mode.runtime.codec
+    if request.echo:
+        raise InvalidParameter("echo is true, and a prompt is not repeated here; leave it out")
+    if request.best_of not in (None, request.n or 1):
+        raise InvalidParameter("best_of is not the same as n, and answers are not ranked here; leave it out")
+    fills_gap = bool(request.suffix)
+    if fills_gap:
+        if not isinstance(request.prompt, str):
+            raise InvalidParameter("suffix is for a prompt that is one text; send it so")
+        prompts = [TokenIds(infill_ids(codec, request.prompt, request.suffix or ""))]
+    else:
+        prompts = _prompts(codec, request.prompt)
+    asked = _asked(
+        request,
+        mode,
+        headers,
+        prompts,
+        max_tokens=request.max_tokens or COMPLETION_TOKENS,
+        num_logprobs=-1 if request.logprobs is None else request.logprobs,
+    )
+    return replace(asked, options={**asked.options, "stop_ids": infill_stop_ids(codec)}) if fills_gap else asked
+
+
+def _asked(
+    request: Request,
+    mode: Mode,
+    headers: Mapping[str, str],
+    prompts: list[TokenIds],
+    *,
+    max_tokens: int,
+    num_logprobs: int,
+    grammar: Grammar | None = None,
+) -> Asked:
+    if request.stream_options is not None and not request.stream:
+        raise InvalidParameter("stream_options is for streams; set stream to true")
+    n = request.n or 1
+    if len(prompts) * n > MAX_ANSWERS:
+        raise InvalidParameter(f"n is {n}, which makes {len(prompts) * n} answers; ask for at most {MAX_ANSWERS}")
+    wishes = _wishes(request.x_outrider or Wishes(), headers)
+    is_strict = wishes.strict or num_logprobs >= 0  # those are the target's; a provisional token has none
+    if is_strict and not mode.has_target:
+        raise InvalidParameter(f"model is {mode.name}, which verifies nothing here; ask for auto, or be less strict")
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    params = _params(request, grammar)
+    options: Options = {
+        "max_tokens": max_tokens,
+        "stop": [each for each in stop if each],
+        "num_logprobs": num_logprobs,
+        "is_strict": is_strict,
+    }
+    for prompt in prompts:
+        check_request(prompt, params, n=n, **options)
+    return Asked(mode, prompts, n, params, options, wishes.provisional)
+
+
+def _params(request: Request, grammar: Grammar | None) -> SamplingParams:
+    seed = secrets.randbits(53) if request.seed is None else request.seed % (MAX_SEED - MAX_ANSWERS)
+    given: dict[str, Any] = {
+        name: value
+        for name in ("top_k", "top_p", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty")
+        if (value := getattr(request, name)) is not None
+    }
+    return SamplingParams(
+        temperature=1.0 if request.temperature is None else request.temperature,
+        seed=seed,
+        logit_bias=tuple((int(token_id), bias) for token_id, bias in (request.logit_bias or {}).items()),
+        grammar=grammar,
+        **given,
+    )
+
+
+def _grammar(wanted: ResponseFormat | None) -> Grammar | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return Grammar("json_schema", '{"type": "object"}')
+    if wanted.json_schema is None or wanted.json_schema.schema is None:
+        raise InvalidParameter("response_format.json_schema.schema is missing; give the schema that the answer follows")
+    return Grammar("json_schema", json.dumps(wanted.json_schema.schema))
+
+
+def _message(number: int, message: ChatMessage) -> dict[str, Any]:
+    """As chat templates want them: content a text, the arguments of calls objects."""
+    content = message.content
+    text = "".join(part.text for part in content) if isinstance(content, list) else content
+    if text is None and not message.tool_calls:
+        raise InvalidParameter(f"messages[{number}].content is null; give a text")
+    found: dict[str, Any] = {
+        "role": "system" if message.role == "developer" else message.role,
+        "content": text or "",
+    }
+    if message.tool_calls:
+        found["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": _arguments(call.function.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        found["tool_call_id"] = message.tool_call_id
+    return found
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(tool)
+    found["function"].pop("strict", None)
+    return found
+
+
+def _prompts(codec: TextCodec, prompt: str | list[str | int | list[int]]) -> list[TokenIds]:
+    if isinstance(prompt, str):
+        return [TokenIds(codec.encode(prompt))]
+    found: list[TokenIds] = []
+    ids = [each for each in prompt if isinstance(each, int)]
+    if ids and len(ids) == len(prompt):
+        return [TokenIds(ids)]
+    for each in prompt:
+        if isinstance(each, int):
+            raise InvalidParameter(
+                "prompt has ids beside texts; give a text, ids, or a list of the one or of the other"
+            )
+        found.append(TokenIds(codec.encode(each) if isinstance(each, str) else each))
+    if len(found) > MAX_ANSWERS:
+        raise InvalidParameter(f"prompt has {len(found)} entries; give at most {MAX_ANSWERS}")
+    return found
+
+
+def _wishes(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
+    strict = wishes.strict or _is_set(headers, "x-outrider-strict")
+    provisional = wishes.provisional or _is_set(headers, "x-outrider-provisional")
+    if strict and provisional:
+        raise InvalidParameter("x_outrider has strict and provisional, which exclude each other; choose one")
+    return Wishes(strict=strict, provisional=provisional)
+
+
+def _is_set(headers: Mapping[str, str], name: str) -> bool:
+    value = headers.get(name, "").strip().lower()
+    if value not in ("", "true", "false", "1", "0"):
+        raise InvalidParameter(f"the header {name} is not true or false; send one of them")
+    return value in ("true", "1")
