@@ -1,6 +1,7 @@
 """What one session brings to one pass: the tokens its cache lacks, and those of its drafts that are worth their rows.
 
-Pure planning, and what becomes of the cache afterwards. Knows nothing of other sessions.
+The device's drafts; where none wait, the verifier's own. Pure planning, and what becomes of the cache afterwards. Knows
+nothing of other sessions.
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +31,10 @@ class PassReport:
     num_sessions: int
     num_rows: int
     num_filled: int = 0
-    drafted: list[int] = field(default_factory=list)  # by decoding session: drafts checked,
-    accepted: list[int] = field(default_factory=list)  # drafts accepted,
+    drafted: list[int] = field(default_factory=list)  # by decoding session: its device's drafts checked,
+    accepted: list[int] = field(default_factory=list)  # and accepted,
+    own_drafted: list[int] = field(default_factory=list)  # the verifier's own checked,
+    own_accepted: list[int] = field(default_factory=list)  # and accepted,
     emitted: list[int] = field(default_factory=list)  # tokens verified
 
 
@@ -41,9 +44,15 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
     missing = session.token_ids[engine.length(sequence) :]
     most = min(fill_tokens, room)
     if len(missing) > most:
+        if live.own is not None:
+            live.own.read(session.token_ids)
         return Turn(name, live, Chunk(sequence, missing[:most], num_logits=0), most, None)
     room = min(MAX_DRAFTS_PER_PASS, room - len(missing))
-    drafts = _worthwhile(live, session.drafts_for_pass(room, supports_tree=engine.supports_tree))
+    drafts = session.drafts_for_pass(room, supports_tree=engine.supports_tree)
+    if not session.pending and live.own is not None:
+        found = live.own.propose(session.token_ids, session.num_draftable(room))
+        drafts = drafts.with_own(found.token_ids, found.confidences)
+    drafts = _worthwhile(live, drafts)
     parents = None
     if not drafts.is_chain:
         last = len(missing) - 1
@@ -56,7 +65,7 @@ def _worthwhile(live: Live, drafts: Pending) -> Pending:
     """A tree is taken whole or not at all."""
     if not drafts.is_chain:
         return drafts if live.pace.allows_drafts else Pending()
-    return drafts.first(live.pace.num_drafts(drafts.confidences), len(drafts))
+    return drafts.first(live.pace.num_drafts(drafts.about), len(drafts))
 
 
 def settle(turn: Turn, path: list[int], engine: Engine) -> bool:
