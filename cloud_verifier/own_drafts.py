@@ -1,9 +1,9 @@
 """Drafts of the verifier's own, for a session whose device has none waiting: looked up in the session's own tokens.
 
 They need no round trip and next to no time: a token is read once, in a few microseconds, and no more than a piece of a
-text at a time, so that no pass waits for a long prompt. What they need is memory, some 700 bytes a token (2 to 7
-microseconds and up to 1,000 bytes were measured): so a long text is read from its last KEPT tokens on, and begun anew
-when MOST are held. Knows tokens; no engine, no device and no pace.
+text at a time, so that no pass waits for a long prompt. What they need is memory, 500 to 1,000 bytes a token: so of a
+long text only the end is read, and the reading is begun anew when the room is full. Knows tokens; no engine, no device
+and no pace.
 """
 
 from outrider.lookup import Continuation, SuffixAutomaton
@@ -11,22 +11,22 @@ from outrider.lookup import Continuation, SuffixAutomaton
 __all__ = ["MOST", "OwnDrafts"]
 
 MOST = 8192  # tokens held of a session
-KEPT = 4096  # of a longer text, to begin with
 PIECE = 256  # tokens read at a time; a prompt is read while the engine is filled with it
 
 
 class OwnDrafts:
-    """Of one session. Its list only grows; it is given each time."""
+    """Of one session, whose list only grows; it is given each time. `size`: tokens of it that are held at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = MOST) -> None:
+        self.size = size
         self._text = SuffixAutomaton()
         self._start = 0  # where in the list the text begins
 
     def read(self, token_ids: list[int]) -> bool:
         """Read on. Whether the text now ends where the list does."""
-        if len(token_ids) - self._start > MOST:
+        if len(token_ids) - self._start > self.size:
             self._text = SuffixAutomaton()
-            self._start = len(token_ids) - KEPT
+            self._start = len(token_ids) - self.size // 2
         text = self._text
         begin = self._start + len(text.token_ids)
         for token_id in token_ids[begin : begin + PIECE]:
@@ -42,5 +42,5 @@ class OwnDrafts:
         held = self._text.token_ids
         if held != token_ids[self._start : self._start + len(held)]:
             raise AssertionError("drafts would come from another text than the session's")
-        if len(held) > MOST:
+        if len(held) > self.size:
             raise AssertionError("more is held to draft from than may be")

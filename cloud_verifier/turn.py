@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS
 from cloud_verifier.live import Live
+from cloud_verifier.own_drafts import OwnDrafts
+from cloud_verifier.pacing import SessionPace
 from cloud_verifier.pending import Pending
+from cloud_verifier.session import VerifierSession
 from outrider.engines.base import Chunk, Engine
 
-__all__ = ["PassReport", "Turn", "plan_turn", "settle"]
+__all__ = ["PassReport", "Turn", "choose_drafts", "plan_turn", "settle"]
 
 
 @dataclass(slots=True)
@@ -48,11 +51,7 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
             live.own.read(session.token_ids)
         return Turn(name, live, Chunk(sequence, missing[:most], num_logits=0), most, None)
     room = min(MAX_DRAFTS_PER_PASS, room - len(missing))
-    drafts = session.drafts_for_pass(room, supports_tree=engine.supports_tree)
-    if not session.pending and live.own is not None:
-        found = live.own.propose(session.token_ids, session.num_draftable(room))
-        drafts = drafts.with_own(found.token_ids, found.confidences)
-    drafts = _worthwhile(live, drafts)
+    drafts = choose_drafts(session, live.own, live.pace, room, supports_tree=engine.supports_tree)
     parents = None
     if not drafts.is_chain:
         last = len(missing) - 1
@@ -61,11 +60,17 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
     return Turn(name, live, Chunk(sequence, token_ids, 1 + len(drafts), parents), len(missing), drafts)
 
 
-def _worthwhile(live: Live, drafts: Pending) -> Pending:
-    """A tree is taken whole or not at all."""
+def choose_drafts(
+    session: VerifierSession, own: OwnDrafts | None, pace: SessionPace, room: int, *, supports_tree: bool = False
+) -> Pending:
+    """The drafts that a pass takes, at most `room`. A tree is taken whole or not at all."""
+    drafts = session.drafts_for_pass(room, supports_tree=supports_tree)
+    if own is not None and not session.pending and pace.allows_drafts:
+        found = own.propose(session.token_ids, session.num_draftable(room))
+        drafts = drafts.with_own(found.token_ids, found.confidences)
     if not drafts.is_chain:
-        return drafts if live.pace.allows_drafts else Pending()
-    return drafts.first(live.pace.num_drafts(drafts.about), len(drafts))
+        return drafts if pace.allows_drafts else Pending()
+    return drafts.first(pace.num_drafts(drafts.about), len(drafts))
 
 
 def settle(turn: Turn, path: list[int], engine: Engine) -> bool:

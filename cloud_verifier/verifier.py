@@ -1,8 +1,9 @@
 """Many sessions over one engine, moved forward in batched passes. No threads, no link, no HTTP.
 
-`step` takes, for the sessions that are ready, fairly over credentials, the tokens their caches lack and their pending
-drafts; one engine pass; the choices; what was earned becomes verified. A session's cache may be lost at any time: the
-next pass fills it again. A pass that fails is tried again one session at a time, so that one cannot take others along.
+`step` takes, for the sessions that are ready, fairly over credentials (`schedule.py`), the tokens their caches lack and
+their pending drafts; one engine pass (`engine_pass.py`); the choices; what was earned becomes verified. A session's
+cache may be lost at any time: the next pass fills it again. A pass that fails is tried again one session at a time, so
+that one cannot take others along.
 """
 
 import secrets
@@ -13,7 +14,7 @@ import msgspec
 
 from cloud_verifier.admission import check_ids, check_open
 from cloud_verifier.cache import ResidentLists
-from cloud_verifier.failures import FAILURES, check_logits, typed
+from cloud_verifier.engine_pass import EnginePass
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live
 from cloud_verifier.own_drafts import MOST, OwnDrafts
@@ -21,17 +22,11 @@ from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
 from cloud_verifier.schedule import Said, Schedule
 from cloud_verifier.session import VerifierSession
 from cloud_verifier.signing import Signer
-from cloud_verifier.turn import PassReport, Turn, settle
+from cloud_verifier.turn import PassReport
 from outrider.constraint import Constrain
-from outrider.engines.base import Engine, Logits
-from outrider.errors import (
-    BadLogits,
-    GrammarFailed,
-    OutriderError,
-    Overloaded,
-    TooMany,
-)
-from outrider.wire import Cancel, Draft, Fault, Limit, Load, Open, Opened, unpack_ids
+from outrider.engines.base import Engine
+from outrider.errors import Overloaded, TooMany
+from outrider.wire import Cancel, Draft, Limit, Load, Open, Opened, Verified, unpack_ids
 from outrider.worth import PassCost
 
 __all__ = ["Verifier"]
@@ -70,6 +65,7 @@ class Verifier:
         self._guards: dict[str, DraftGuard] = {}
         self._schedule = Schedule(engine, self.cache, self.limits, self._pass_ms, clock)
         self._sessions = self._schedule.sessions
+        self._pass = EnginePass(engine, self.cache, self._schedule, clock, self._signed)
         self.num_passes = 0
 
     @property
@@ -135,8 +131,9 @@ class Verifier:
         """Where the device asked for them, does not decide alone when to draft, and there is memory left."""
         if not message.self_drafts or message.patience_ms < 0:
             return None
-        held = sum(min(MOST, live.session.limit) for live in self._sessions.values() if live.own is not None)
-        return OwnDrafts() if held + min(MOST, limit) <= self.limits.lookup_tokens else None
+        size = min(MOST, limit)
+        held = sum(live.own.size for live in self._sessions.values() if live.own is not None)
+        return OwnDrafts(size) if held + size <= self.limits.lookup_tokens else None
 
     def receive(self, name: str, message: Draft | Limit | Cancel) -> None:
         """A message for a live session; one that is over is none of ours. Raises InvalidToken, ProtocolError."""
@@ -176,72 +173,17 @@ class Verifier:
         if not turns:
             return said
         self.num_passes += 1
-        began_s = time.perf_counter()
-        chunks = [turn.chunk for turn in turns]
-        try:
-            rows = self._engine.extend(chunks)
-            check_logits(chunks, rows, self._engine.n_vocab)
-        except FAILURES as error:
-            self._failed(turns, typed(error), said)
-            return said
-        num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
-        report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
-        for turn, logits in zip(turns, rows, strict=True):
-            self._advance(turn, logits, report, said)
-        for hear in self.on_pass:
-            hear(report)
+        report = self._pass.run(turns, said)
+        if report is not None:
+            for hear in self.on_pass:
+                hear(report)
         return said
 
-    def _advance(self, turn: Turn, logits: Logits, report: PassReport, said: Said) -> None:
-        """Move one session's frontier by what the pass brought it."""
-        live, now_s = turn.live, self._clock()
-        elapsed_ms = live.waited_ms(now_s)
-        live.served_s = now_s
-        live.is_suspect = False
-        live.is_filling = turn.drafts is None
-        self._schedule.charge(turn)
-        if turn.drafts is None:
-            report.num_filled += turn.num_missing
-            live.session.wants_step = True  # more of the prompt is to come; no patience is due between
-            return
-        report.num_filled += turn.num_missing - 1
-        start = live.session.frontier
-        try:
-            verified, path = live.session.advance(turn.drafts, logits)
-        except (BadLogits, GrammarFailed) as error:
-            said.append((turn.name, Fault.of(error)))
-            self.cache.drop(turn.name)
-            self.close(turn.name)
-            return
-        if live.session.finish and live.session.wants_signature and self._signer is not None:
-            signature = self._signer.sign(live.session.statement(self.target, self.vocabulary))
-            verified = msgspec.structs.replace(verified, signature=signature)
-        said.append((turn.name, verified))
-        num_tokens = live.session.frontier - start
-        live.pace.observe(turn.drafts.about, len(path), num_tokens, elapsed_ms)
-        report.drafted.append(verified.num_drafted)
-        report.accepted.append(verified.num_accepted)
-        report.own_drafted.append(len(turn.drafts) - verified.num_drafted)
-        report.own_accepted.append(len(path) - verified.num_accepted)
-        report.emitted.append(num_tokens)
-        try:
-            is_kept = settle(turn, path, self._engine)
-        except FAILURES:
-            is_kept = False
-        if not is_kept:
-            self.cache.drop(turn.name)
-        if live.session.finish:
-            self.close(turn.name)
-
-    def _failed(self, turns: list[Turn], error: OutriderError, said: Said) -> None:
-        """Lengths are undefined now. Several sessions: each tries again alone. One alone: it is to blame."""
-        for turn in turns:
-            self.cache.drop(turn.name)
-            turn.live.is_suspect = True
-            turn.live.is_filling = False
-        if len(turns) == 1:
-            self.close(turns[0].name)
-            said.append((turns[0].name, Fault.of(error)))
+    def _signed(self, session: VerifierSession, verified: Verified) -> Verified:
+        if not session.wants_signature or self._signer is None:
+            return verified
+        signature = self._signer.sign(session.statement(self.target, self.vocabulary))
+        return msgspec.structs.replace(verified, signature=signature)
 
     def check_integrity(self) -> None:
         """Raises AssertionError when sessions, cache and engine contradict each other."""
