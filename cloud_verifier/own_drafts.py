@@ -6,6 +6,8 @@ long text only the end is read, and the reading is begun anew when the room is f
 and no pace.
 """
 
+from collections.abc import Sequence
+
 from outrider.lookup import Continuation, SuffixAutomaton
 
 __all__ = ["MOST", "OwnDrafts"]
@@ -33,9 +35,18 @@ class OwnDrafts:
             text.append(token_id)
         return self._start + len(text.token_ids) == len(token_ids)
 
-    def propose(self, token_ids: list[int], num_drafts: int) -> Continuation:
-        """What may follow the list: at most `num_drafts`; nothing while there is more to read."""
-        return self._text.propose(num_drafts) if self.read(token_ids) else Continuation()
+    def propose(self, token_ids: list[int], num_drafts: int, after: Sequence[int] = ()) -> Continuation:
+        """What may follow the list, and the drafts `after` it: at most `num_drafts`; nothing while there is more to
+        read."""
+        if num_drafts < 1 or not self.read(token_ids):
+            return Continuation()
+        text = self._text
+        end = len(text.token_ids)
+        for token_id in after:
+            text.append(token_id)
+        found = text.propose(num_drafts)
+        text.truncate(end)
+        return found
 
     def check_integrity(self, token_ids: list[int]) -> None:
         """Raises AssertionError when something else was read than the list says, or too much is held."""

@@ -63,14 +63,17 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
 def choose_drafts(
     session: VerifierSession, own: OwnDrafts | None, pace: SessionPace, room: int, *, supports_tree: bool = False
 ) -> Pending:
-    """The drafts that a pass takes, at most `room`. A tree is taken whole or not at all."""
+    """The drafts that a pass takes, at most `room`: the device's and, where it takes all of them, the verifier's own
+    after them. A tree is taken whole or not at all."""
     drafts = session.drafts_for_pass(room, supports_tree=supports_tree)
-    if own is not None and not session.pending and pace.allows_drafts:
-        found = own.propose(session.token_ids, session.num_draftable(room))
-        drafts = drafts.with_own(found.token_ids, found.confidences)
     if not drafts.is_chain:
         return drafts if pace.allows_drafts else Pending()
-    return drafts.first(pace.num_drafts(drafts.about), len(drafts))
+    count = pace.num_drafts(drafts.about)
+    if own is not None and pace.allows_drafts and count == len(drafts):
+        found = own.propose(session.token_ids, session.num_draftable(room) - count, after=drafts.token_ids)
+        drafts = drafts.with_own(found.token_ids, found.confidences)
+        count = pace.num_drafts(drafts.about)
+    return drafts.first(count, count)
 
 
 def settle(turn: Turn, path: list[int], engine: Engine) -> bool:
