@@ -131,7 +131,7 @@ class _FixedPace(SessionPace):
         self._num_drafts = num_drafts
 
     @property
-    def allows_drafts(self) -> bool:
+    def allows_own(self) -> bool:
         return True
 
     def num_drafts(self, drafts: Sequence[tuple[str, float]]) -> int:
