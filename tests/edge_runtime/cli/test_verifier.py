@@ -20,7 +20,6 @@ from edge_runtime.links import WebSocketLink
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
 from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S, TINY, Done, Run
-from tests.edge_runtime.test_own_drafts import Asking
 from tests.edge_runtime.test_session import GREEDY, collect, request_of
 from tests.export.models import write_gguf
 
@@ -93,9 +92,9 @@ def verifier(*arguments: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(("options", "makes_any"), [((), True), (("--lookup-tokens", "0"), False)])
 def test_the_verifier_s_own_drafts_are_the_operator_s_to_switch_off(options: tuple[str, ...], makes_any: bool) -> None:
-    request = request_of(prompt_ids=[1, 2, 3] * 4, params=GREEDY, vocabulary="", max_tokens=120)
+    request = request_of(prompt_ids=[1, 2, 3] * 4, params=GREEDY, vocabulary="", max_tokens=120, self_drafts=True)
     with verifier("--port", "0", *options) as url:
-        tokens, _ = collect(Asking(WebSocketLink(url)), None, request)
+        tokens, _ = collect(WebSocketLink(url), None, request)
         metrics = httpx.get(f"{url}/metrics").text
     assert len(tokens) > 20
     assert (re.search(r"^outrider_own_draft_tokens_total 0\.0$", metrics, re.MULTILINE) is None) == makes_any
