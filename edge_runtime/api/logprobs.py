@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edge_runtime.api.replies import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob
 from edge_runtime.events import Token
-from outrider.tokens import TextCodec
+from outrider.tokens import StreamDecoder, TextCodec
 
 __all__ = ["chat_logprobs", "completion_logprobs"]
 
@@ -25,13 +25,13 @@ def chat_logprobs(codec: TextCodec, tokens: Sequence[Token]) -> ChatLogprobs:
 
 def completion_logprobs(codec: TextCodec, tokens: Sequence[Token], offset: int) -> CompletionLogprobs:
     """`offset`: characters of the answer before these tokens."""
-    texts = [_text(codec.bytes_of(token.token_id)) for token in tokens]
+    decoder = StreamDecoder(codec)
     offsets = []
-    for text in texts:
+    for token in tokens:
         offsets.append(offset)
-        offset += len(text)
+        offset += len(decoder.feed(token.token_id))
     return CompletionLogprobs(
-        tokens=texts,
+        tokens=[_text(codec.bytes_of(token.token_id)) for token in tokens],
         token_logprobs=[_finite(token.logprob) for token in tokens],
         top_logprobs=[
             {_text(codec.bytes_of(token_id)): _finite(value) for token_id, value in token.top_logprobs}
@@ -47,7 +47,11 @@ def _said(codec: TextCodec, token_id: int, logprob: float | None) -> tuple[str, 
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+    """Half a character is written as OpenAI does, so that two of them differ."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _finite(logprob: float | None) -> float:

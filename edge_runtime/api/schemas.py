@@ -173,7 +173,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True):
 
 
 def read(body: bytes, media_type: str, kind: type[T]) -> T:
-    """Raises WrongContentType, ProtocolError, InvalidParameter; the message quotes names, no values."""
+    """Raises WrongContentType, ProtocolError, InvalidParameter."""
     if media_type.split(";")[0].strip().lower() != JSON:
         raise WrongContentType(f"a body has to be {JSON}; set Content-Type")
     try:
