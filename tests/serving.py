@@ -17,9 +17,9 @@ UNHURRIED = ServiceSettings(requests_per_s=1e6, messages_per_s=1e6)  # tests ask
 
 
 @contextlib.contextmanager
-def running(server: uvicorn.Server) -> Iterator[str]:
+def running(server: uvicorn.Server, port: int = 0) -> Iterator[str]:
     """Gives host and port."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:

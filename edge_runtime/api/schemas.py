@@ -120,8 +120,8 @@ class Function(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    function: Function
     type: Literal["function"]
+    function: Function
 
 
 class ToolName(msgspec.Struct, frozen=True):

@@ -24,6 +24,30 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Say the weather.",
+            "parameters": {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]},
+            "strict": True,
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": "clock",
+            "parameters": {
+                "type": "object",
+                "properties": {"zone": {"enum": ["CET", "UTC"]}},
+                "required": ["zone"],
+                "additionalProperties": False,
+            },
+        },
+    },
+]
+
 
 def said(runtime: Runtime, prompt: Any = HELLO, *, num_tokens: int = 24, **over: Any) -> str:
     """What the runtime itself says."""

@@ -25,7 +25,7 @@ CHAT = (
     "Put calls between <tool_call> and </tool_call>.<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
     "{% for call in m.tool_calls or [] %}<tool_call>{{ call.function.arguments.city }}</tool_call>{% endfor %}"
-    "<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "<|im_end|>\n{% endfor %}<|im_start|>assistant{{ '\n' }}"
 )
 
 
