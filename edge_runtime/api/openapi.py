@@ -21,6 +21,7 @@ REFUSALS = {
     502: "The verifier will not have this device, or runs another model.",
     503: "The verifier cannot be heard, or an engine failed; x-should-retry says whether to come again.",
 }
-EVENT = {"type": "string", "description": "data: a chunk as OpenAI has them, with x_outrider; at last data: [DONE]."}
+DATA = "A chunk as OpenAI has it, with x_outrider, in JSON; {error} where it broke; at last [DONE]."
+EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string", "description": DATA}}}
 KINDS = (ChatRequest, ChatCompletion, CompletionRequest, Completion, EmbeddingRequest, Model, Models, ErrorReply)
 DESCRIPTION = Description(KINDS, REFUSALS, ErrorReply, (JSON,), EVENT)
