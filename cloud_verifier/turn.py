@@ -53,8 +53,8 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
 
 
 def _worthwhile(live: Live, drafts: Pending) -> Pending:
-    """A tree is taken whole or not at all."""
-    if not drafts.is_chain:
+    """A tree is taken whole or not at all, and so are drafts that are accepted by rejection."""
+    if live.session.rejects or not drafts.is_chain:
         return drafts if live.pace.allows_drafts else Pending()
     return drafts.first(live.pace.num_drafts(drafts.confidences), len(drafts))
 

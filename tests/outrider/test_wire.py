@@ -1,18 +1,22 @@
 """Messages: small, strict, and never a surprise."""
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.errors import InvalidParameter, ProtocolError
+from outrider.rejection import distribution
 from outrider.wire import (
     Cancel,
     Draft,
     Fault,
     Limit,
+    LocalDraft,
     Open,
     Opened,
     Params,
@@ -67,6 +71,17 @@ def test_params_come_back_whole() -> None:
     assert Params.of(SamplingParams()).sampling() == SamplingParams()
 
 
+def test_what_rejection_needs_does_not_travel() -> None:
+    rejecting = replace(UP[0], params=Params.of(SamplingParams(temperature=1.0, acceptance="rejection")))
+    with pytest.raises(InvalidParameter, match="rejection"):
+        decode_up(encode(rejecting))
+    drawn_from = distribution(np.zeros(3, np.float32), SamplingParams(temperature=1.0))
+    draft = LocalDraft(3, 17, pack_ids([1]), distributions=[drawn_from])
+    with pytest.raises(InvalidParameter, match="rejection"):
+        encode(draft)
+    assert "0.33" not in repr(draft)
+
+
 def test_params_of_an_older_device_leave_the_rest_at_rest() -> None:
     items = msgspec.msgpack.decode(encode(UP[0]))
     items[3] = items[3][:5]
@@ -91,6 +106,7 @@ OUT_OF_BOUNDS = {  # by their place in Params
     "grammar_kind": (11, ["x" * 17, b"", 1, None]),
     "grammar": (12, ["x" * 65537, b"", 1, None]),
     "num_prompt": (13, [-1, 2**24 + 1, 1.5, *NO_NUMBER]),
+    "acceptance": (14, ["x" * 17, "perhaps", "rejection", b"", 1, None]),
 }
 
 
@@ -111,8 +127,9 @@ def test_whatever_params_are_let_in_are_sampling_params_and_come_back(data: st.D
     number = st.floats() | st.integers(-(2**63), 2**64 - 1)
     few = st.lists(number, max_size=3)
     values = [number] * 8 + [st.binary(max_size=12), few, number, st.sampled_from(["", "regex"]), st.text(), number]
+    values.append(st.sampled_from(["coupled", "rejection"]))
     items = msgspec.msgpack.decode(encode(UP[0]))
-    for place in data.draw(st.sets(st.integers(0, 13), max_size=4)):
+    for place in data.draw(st.sets(st.integers(0, 14), max_size=4)):
         items[3][place] = data.draw(values[place])
     try:
         params = decode_up(msgspec.msgpack.encode(items)).params
