@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from edge_runtime.drafters.base import Proposal
 from outrider.errors import ProtocolError
-from outrider.wire import MAX_DRAFTS, Draft, Verified, pack_ids, unpack_ids
+from outrider.wire import MAX_DRAFTS, Draft, LocalDraft, Verified, pack_ids, unpack_ids
 
 __all__ = ["Frontier", "Outcome", "Token"]
 
@@ -86,7 +86,10 @@ class Frontier:
         begin = self.end
         self._guesses += new
         self._about += [(proposal.source, confidence) for confidence in confidences]
-        return Draft(self.epoch, begin, pack_ids(new), bytes(round(255 * value) for value in confidences))
+        ids, sure = pack_ids(new), bytes(round(255 * value) for value in confidences)
+        if distributions := proposal.distributions[len(known) :][: len(new)]:
+            return LocalDraft(self.epoch, begin, ids, sure, distributions=distributions)
+        return Draft(self.epoch, begin, ids, sure)
 
     def commit(self, verified: Verified, *, limit: int, n_vocab: int, num_logprobs: int = -1) -> Outcome:
         """Move the frontier. `num_logprobs` as in Open.
