@@ -27,6 +27,7 @@ from outrider.choice import (
 from outrider.constraint import MAX_GRAMMAR, Grammar
 from outrider.errors import InvalidParameter, OutriderError, ProtocolError, from_code
 from outrider.rejection import REJECTION, Distribution
+from outrider.search import MAX_LANES, MAX_LENGTH_PENALTY, SearchParams
 
 __all__ = [
     "FRAME_BYTES",
@@ -46,6 +47,7 @@ __all__ = [
     "Open",
     "Opened",
     "Params",
+    "Search",
     "Up",
     "Verified",
     "decode_down",
@@ -153,6 +155,22 @@ class Params(Message, frozen=True):
         )
 
 
+class Search(Message, frozen=True):
+    """SearchParams as they travel."""
+
+    num_beams: Annotated[int, msgspec.Meta(ge=1, le=MAX_LANES)] = 1
+    length_penalty: Annotated[float, msgspec.Meta(ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)] = 1.0
+    best_of: Annotated[int, msgspec.Meta(ge=1, le=MAX_LANES)] = 1
+
+    @classmethod
+    def of(cls, params: SearchParams) -> "Search | None":
+        return None if params.num_lanes == 1 else cls(params.num_beams, params.length_penalty, params.best_of)
+
+    def params(self) -> SearchParams:
+        """Raises InvalidParameter for what bounds do not tell."""
+        return SearchParams(self.num_beams, self.length_penalty, self.best_of)
+
+
 class Open(Message, tag=1, frozen=True):
     """Begin, or go on after anything was lost: the device's whole token list, verified tokens included."""
 
@@ -167,6 +185,7 @@ class Open(Message, tag=1, frozen=True):
     is_padded: bool = True  # whether the verifier's frames are to be of one size
     wants_signature: bool = False  # of what was chosen, at the end
     self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
+    search: Search | None = None  # for more than one list; it takes no drafts and is not signed
 
 
 class Draft(Message, tag=2, frozen=True):
