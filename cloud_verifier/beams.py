@@ -1,9 +1,9 @@
 """Beam search: the lists that are grown, those that ended, and when neither can change any more. Pure; no engine.
 
-Of all continuations of the live beams by one token the best `num_beams` count: those that end are finished, and the best
-that do not end live on. The score of a finished answer is its log-probability divided by its length to the power of the
-length penalty. The search is over when no live beam can still come to a better one. Equal candidates go to the earlier
-beam, then to the lower id.
+Of the continuations of the live beams by one token, those that end are finished if they are among the best `num_beams`;
+the best of the others live on. The score of a finished answer is its log-probability divided by its length to the power
+of the length penalty. The search is over when no live beam can still come to a better one. Equal candidates go to the
+earlier beam, then to the lower id.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -52,7 +52,7 @@ class BeamSearch:
         return "stop" if self.best.token_ids[-1] in self._stop_ids else "length"
 
     def score(self, beam: Beam) -> float:
-        return beam.logprob / len(beam.token_ids) ** self._length_penalty
+        return float(beam.logprob / len(beam.token_ids) ** self._length_penalty)
 
     def step(self, rows: Sequence[Row], note: Note = lambda beam, token_id: None) -> None:
         """Grow every live beam by a token: `rows[i]` is what may follow beam i. `note(i, token)` goes with a token."""

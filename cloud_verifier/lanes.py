@@ -1,9 +1,9 @@
 """A search over one engine: its lists, each a lane that takes its turns like a session, and what becomes of the rows.
 
-Lanes are planned, filled and isolated as sessions are. When each has its row, beams are chosen anew, and lanes go on with
-other lists; or, of several samples, the best is told once all have ended. An answer is told as far as it is certain. A
-search always begins at the prompt, whatever of its answer the device has: the same once more, so that it may be resumed.
-Knows the rows of its lanes; no engine, no cache and no link.
+Lanes are planned, filled and isolated as sessions are. When each has its row, beams are chosen anew, and lanes go on
+with other lists; or, of several samples, the best is told once all have ended. An answer is told as far as it is
+certain. A search always begins at the prompt, whatever of its answer the device has: so it may be resumed. Knows the
+rows of its lanes; no engine, no cache and no link.
 """
 
 import secrets

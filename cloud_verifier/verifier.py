@@ -142,8 +142,8 @@ class Verifier:
         held = sum(1 for live in self._sessions.values() if live.credential == credential)
         if held + num_lanes > self.limits.max_sessions_each:
             raise TooMany(
-                f"this credential has {held} sessions open of {self.limits.max_sessions_each} (a search counts as many as "
-                "its beams or samples); finish one first"
+                f"this credential has {held} sessions open and may have {self.limits.max_sessions_each}, "
+                "a search being as many as its beams or samples; finish one first"
             )
 
     def _own_drafts(self, message: Open, limit: int) -> OwnDrafts | None:

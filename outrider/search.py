@@ -1,4 +1,4 @@
-"""Searches: the likeliest answer that several beams find, or the best of several samples. What may be asked, and bounds.
+"""Searches: the likeliest answer that several beams find, or the best of several samples. What may be asked.
 
 Knows nothing of how a search is run.
 """

@@ -128,6 +128,16 @@ def test_beams_wide_enough_find_the_best_of_all_answers(length_penalty: float) -
     assert tuple(search.best.token_ids) == max(answers, key=answers.__getitem__)
 
 
+def test_an_end_counts_only_among_the_best() -> None:
+    """As many continuations as there are beams: an end that is no better than they are is no answer."""
+    search = BeamSearch(2, 1.0, 3, {9})
+    search.step([([1, 2, 9], [-0.5, -0.7, -0.8])])
+    assert (search.best, [beam.token_ids for beam in search.live]) == (None, [[1], [2]])
+    search.step([([1, 9], [-5.0, -6.0]), ([9, 1], [-5.0, -9.0])])
+    assert search.best.token_ids == [2, 9]
+    assert [beam.token_ids for beam in search.live] == [[1, 1], [2, 1]]
+
+
 @pytest.mark.parametrize("max_sequences", [1, 4])
 def test_one_beam_is_greedy(max_sequences: int) -> None:
     search = BeamSearch(1, 1.0, 24, ())
