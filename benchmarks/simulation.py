@@ -131,7 +131,7 @@ class _FixedPace(SessionPace):
         self._num_drafts = num_drafts
 
     @property
-    def allows_drafts(self) -> bool:
+    def allows_own(self) -> bool:
         return True
 
     def num_drafts(self, drafts: Sequence[tuple[str, float]]) -> int:
@@ -202,8 +202,8 @@ def simulate(
         now, _, kind, what = heapq.heappop(events)
         if kind == "drafted":
             device.is_drafting = False
-            message = device.frontier.guess(*what)  # type: ignore[misc]
-            if message is not None:
+            device.frontier.guess(*what)  # type: ignore[misc]
+            if (message := device.frontier.next_draft()) is not None:
                 result.num_messages += 1
                 travel(now, "up", message)
             draft(now)

@@ -33,6 +33,11 @@ class DraftGuard:
     def allows_drafts(self) -> bool:
         return self.balance_ms <= SLACK_PASSES * self._pass_ms(1)
 
+    @property
+    def allows_own(self) -> bool:
+        """The verifier's own drafts leave half of the slack to the device's."""
+        return self.balance_ms <= SLACK_PASSES / 2 * self._pass_ms(1)
+
     def observe(self, num_drafted: int, num_accepted: int, num_tokens: int, num_own: int = 0) -> None:
         """A pass checked so many drafts, the last `num_own` of them the verifier's own."""
         plain_ms = self._pass_ms(1)
@@ -57,6 +62,10 @@ class SessionPace:
     @property
     def allows_drafts(self) -> bool:
         return self._guard.allows_drafts
+
+    @property
+    def allows_own(self) -> bool:
+        return self._guard.allows_own
 
     def num_drafts(self, drafts: Sequence[tuple[str, float]]) -> int:
         """How many of these drafts (who made it, how sure they were) to take, first ones first."""

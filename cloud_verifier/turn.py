@@ -69,7 +69,7 @@ def choose_drafts(
     if session.rejects or not drafts.is_chain:
         return drafts if pace.allows_drafts else Pending()
     count = pace.num_drafts(drafts.about)
-    if own is not None and pace.allows_drafts and count == len(drafts):
+    if own is not None and pace.allows_own and count == len(drafts):
         found = own.propose(session.token_ids, session.num_draftable(room) - count, after=drafts.token_ids)
         drafts = drafts.with_own(found.token_ids, found.confidences)
         count = pace.num_drafts(drafts.about)
