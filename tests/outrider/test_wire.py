@@ -20,6 +20,7 @@ from outrider.wire import (
     Open,
     Opened,
     Params,
+    Search,
     Verified,
     decode_down,
     decode_up,
@@ -45,6 +46,7 @@ SAMPLING = SamplingParams(
 PARAMS = Params.of(SAMPLING)
 UP = [
     Open("v", "t", PARAMS, 100, -1, pack_ids([1]), pack_ids([5, 6, 7])),
+    Open("v", "t", PARAMS, 100, -1, pack_ids([1]), pack_ids([5]), search=Search(4, -0.5, 1)),
     Draft(3, 17, pack_ids([1, 2, 151935]), b"\x01\xff\x80"),
     Limit(9),
     Cancel(),
@@ -119,6 +121,22 @@ def test_params_out_of_bounds_are_refused(place: int, value: object) -> None:
     items[3][place] = value
     with pytest.raises((ProtocolError, InvalidParameter)):
         decode_up(msgspec.msgpack.encode(items)).params.sampling()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((place, value) for place in (0, 2) for value in (0, 17, -1, 1.5, *NO_NUMBER)),
+        *((1, value) for value in (10.5, -10.5, *NO_NUMBER)),
+        (2, 2),
+    ],
+)
+def test_searches_out_of_bounds_are_refused(place: int, value: object) -> None:
+    items = msgspec.msgpack.decode(encode(UP[1]))
+    assert items[-1] == [4, -0.5, 1]
+    items[-1][place] = value
+    with pytest.raises((ProtocolError, InvalidParameter)):
+        decode_up(msgspec.msgpack.encode(items)).search.params()
 
 
 @given(st.data())
