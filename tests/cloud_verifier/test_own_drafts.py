@@ -169,6 +169,44 @@ def test_own_drafts_that_keep_missing_cost_hardly_more_than_none() -> None:
         assert cost <= 1.02 * 1000 + 8 + pass_ms[32], f"seed {seed}"
 
 
+class Contrary(ToyEngine):
+    """Never says what looking up would propose."""
+
+    def _row(self, cache):
+        token_ids = [token_id for token_id, _ in cache]
+        row = super()._row(cache)
+        row[SuffixAutomaton(token_ids).propose(1).token_ids] = -100.0
+        return row
+
+
+def test_the_guard_bounds_what_own_drafts_cost_whatever_the_text() -> None:
+    pass_ms = {rows: 1 + 0.1 * (rows - 1) for rows in range(1, 33)}
+    verifier, passes = make(Contrary(n_vocab=3, max_context=2000), pass_ms=pass_ms)
+    got = {verifier.open(open_message([0, 1, 2], 500, GREEDY, self_drafts=True)).session: []}
+    run(verifier, got)
+    drafted, accepted = num_own(passes)
+    assert drafted > accepted == 0
+    assert sum(pass_ms[1 + sum(each.own_drafted)] for each in passes) <= 1.02 * 500 + 4 + pass_ms[32]
+
+
+def test_they_leave_the_device_s_drafts_half_of_the_slack() -> None:
+    circle = [3, 1, 4, 1, 5, 9, 2, 6]
+    verifier, passes = make(Following(circle), pass_ms={rows: 1 + 0.1 * (rows - 1) for rows in range(1, 33)})
+    name = verifier.open(open_message(circle * 2, params=GREEDY, self_drafts=True)).session
+    guard = verifier.guards[""]
+    while guard.allows_own:
+        guard.observe(num_drafted=10, num_accepted=0, num_tokens=1, num_own=10)
+    assert guard.allows_drafts
+    assert guard.num_rejected == 0
+    verifier.step()
+    assert (passes[-1].drafted, passes[-1].own_drafted) == ([0], [0])
+    verifier.receive(name, Draft(0, 17, pack_ids(circle[1:5]), bytes([250] * 4)))
+    verifier.step()
+    assert (passes[-1].drafted, passes[-1].own_drafted) == ([4], [0])
+    verifier.step()  # what the device's drafts gained is theirs as well
+    assert passes[-1].own_drafted[0] > 0
+
+
 def test_a_long_prompt_is_read_a_piece_at_a_time_while_it_is_filled_in() -> None:
     engine = ToyEngine(max_context=4000)
     verifier, passes = make(engine, limits=Limits(fill_tokens=128))

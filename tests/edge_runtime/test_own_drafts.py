@@ -1,18 +1,15 @@
 """A session whose verifier drafts, too, over either link: the target's own tokens, the device's books right."""
 
-from typing import Any
-
-import msgspec
 import pytest
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.turn import PassReport
 from cloud_verifier.verifier import Verifier
 from edge_runtime.ahead import MAX_AHEAD
-from edge_runtime.links import InProcessLink, Link
+from edge_runtime.links import InProcessLink
+from edge_runtime.request import GenerationRequest
 from outrider.choice import SamplingParams
 from outrider.engines.numerics import ClassEngine
-from outrider.wire import Down, Open, Up
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.test_sampling import drafter_of
 from tests.edge_runtime.test_session import GREEDY, collect, drafters, links, request_of
@@ -24,22 +21,8 @@ CLASSES = [[1], list(range(2, 33)), [64]]
 KINDS = ["in process", "websocket"]
 
 
-class Asking:
-    """A link whose Open asks for own drafts of the verifier."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._link, name)
-
-    async def send(self, message: Up) -> None:
-        if isinstance(message, Open):
-            message = msgspec.structs.replace(message, self_drafts=True)
-        await self._link.send(message)
-
-    async def receive(self) -> Down:
-        return await self._link.receive()
+def asked(**over: object) -> GenerationRequest:
+    return request_of(self_drafts=True, **over)
 
 
 class Watched:
@@ -69,8 +52,8 @@ class Watched:
 @pytest.mark.parametrize("drafter", list(drafters(GREEDY)))
 def test_the_output_is_the_target_s(kind: str, params: SamplingParams, drafter: str) -> None:
     with Watched() as toy, links(kind, toy.loop) as make_link:
-        request = request_of(params=params)
-        tokens, finished = collect(Asking(make_link()), drafters(params)[drafter], request, max_ahead=MAX_AHEAD)
+        request = asked(params=params)
+        tokens, finished = collect(make_link(), drafters(params)[drafter], request, max_ahead=MAX_AHEAD)
     assert [token.token_id for token in tokens] == target_alone(params=params)
     assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 60))
     report = finished.report
@@ -86,7 +69,7 @@ def test_the_output_is_the_target_s(kind: str, params: SamplingParams, drafter: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_turns_the_device_alone_drafts(kind: str) -> None:
     with Watched() as toy, links(kind, toy.loop) as make_link:
-        _, finished = collect(Asking(make_link()), drafters(GREEDY)["mixed"], request_of(params=GREEDY))
+        _, finished = collect(make_link(), drafters(GREEDY)["mixed"], asked(params=GREEDY))
     assert toy.num_own_accepted == 0
     assert finished.report.num_passes == 60 - finished.report.num_accepted
 
@@ -96,9 +79,9 @@ def test_in_turns_the_device_alone_drafts(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["none", "mixed", "the target itself"])
 def test_with_everything_that_is_asked_of_a_sampler(kind: str, feature: str, way: str) -> None:
     params = params_of(feature, way)
-    request = request_of(prompt_ids=SAMPLING_PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=2)
+    request = asked(prompt_ids=SAMPLING_PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=2)
     with Watched() as toy:
-        link = Asking(InProcessLink(toy.loop))
+        link = InProcessLink(toy.loop)
         tokens, _ = collect(link, drafter_of(kind, params), request, max_ahead=MAX_AHEAD)
     assert tuple(token.token_id for token in tokens) == alone(params)
     assert all(len(token.top_logprobs) == 2 for token in tokens)
@@ -115,5 +98,5 @@ def test_after_every_loss_it_goes_on(kind: str) -> None:
                     toy.verifier.drop_cache(name)
 
         toy.verifier.on_pass.append(lose)
-        tokens, _ = collect(Asking(make_link()), drafters(SAMPLED)["mixed"], request_of(), max_ahead=MAX_AHEAD)
+        tokens, _ = collect(make_link(), drafters(SAMPLED)["mixed"], asked(), max_ahead=MAX_AHEAD)
     assert [token.token_id for token in tokens] == target_alone()
