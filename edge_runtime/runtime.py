@@ -251,6 +251,7 @@ def _request(asked: Asked, target: str) -> GenerationRequest:
         asked.stop_ids,
         asked.vocabulary,
         target,
+        self_drafts=True,
         search=asked.search,
     )
 
