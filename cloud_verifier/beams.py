@@ -67,12 +67,10 @@ class BeamSearch:
                 break
             parent = parents[number]
             ends = token_id in self._stop_ids or len(parent.token_ids) + 1 >= self._max_tokens
-            if rank >= self._num_beams if ends else len(self.live) >= self._num_beams:
-                continue
             beam = Beam([*parent.token_ids, token_id], -cost, number, [*parent.notes, note(number, token_id)])
             if not ends:
                 self.live.append(beam)
-            elif self.best is None or self.score(beam) > self.score(self.best):
+            elif self.best is None or self.score(beam) > self.score(self.best):  # of those beyond the rank none is
                 self.best = beam
 
     def common(self) -> int:
