@@ -54,7 +54,7 @@ class FaultProxy:
     def __init__(self, port: int, *, up: Choose = lambda n: CLEAR, down: Choose = lambda n: CLEAR, seed: int = 0):
         self._upstream = port
         self.up, self.down = up, down
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311
         self._running: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
