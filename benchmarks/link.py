@@ -38,7 +38,7 @@ from outrider.worth import PassCost
 
 ALONE, TURNS, COLOCATED, AHEAD = WAYS = ["alone", "turns", "colocated", "ahead"]
 RTTS_MS = [0.0, 14.0, 50.0, 100.0, 300.0]
-WARM_UP_TOKENS = 12
+COLD_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,13 @@ class Bench:
         self._device, self._verifier, self._ready = device, verifier, ready
         self._doors = doors  # by whether drafting is beside the target
         self._texts = texts
+        self.cold: list[Measured] = []
         self.measured: list[Measured] = []
         self.traces: dict[str, list[Trace]] = {kind: [] for kind in texts.prompts}
 
-    async def generate(self, way: str, prompt: list[int], max_tokens: int, rtt_ms: float, num_drafts: int) -> Run:
+    async def generate(
+        self, way: str, prompt: list[int], max_tokens: int, rtt_ms: float, num_drafts: int, *, is_cold: bool = False
+    ) -> Run:
         proxy = self._doors[way == COLOCATED]
         toxics = Toxics(latency_s=rtt_ms / 2000)
         proxy.up = proxy.down = lambda number: toxics
@@ -75,20 +78,19 @@ class Bench:
             self._texts.stop_ids,
             self._texts.vocabulary,
             num_drafts,
+            is_cold,
         )
         return await self._device.ask(job, Run)
 
-    async def warm_up(self) -> None:
-        for prompts in self._texts.prompts.values():
-            for way in WAYS:
-                await self.generate(way, prompts[0], WARM_UP_TOKENS, 0.0, {TURNS: 4, AHEAD: -1}.get(way, 0))
-        await self._verifier.ask(Take(), Taken)
-
     async def measure(self, kind: str, number: int, max_tokens: int, rtts_ms: Sequence[float]) -> None:
-        """One prompt: all ways at all round trips."""
+        """One prompt: all ways at all round trips; before that, how long a prompt takes that nobody has seen."""
         prompt = self._texts.prompts[kind][number]
         pass_ms = PassCost(self._ready.pass_ms)
         trace: Trace | None = None
+        for way in WAYS:
+            num_drafts = {TURNS: 1, AHEAD: -1}.get(way, 0)
+            run = await self.generate(way, prompt, COLD_TOKENS, 0.0, num_drafts, is_cold=True)
+            self.cold.append(Measured(kind, number, 0.0, way, num_drafts, run, await self._verifier.ask(Take(), Taken)))
         for rtt_ms in rtts_ms:
             for way in WAYS:
                 num_drafts = {AHEAD: -1}.get(way, 0)
@@ -134,7 +136,6 @@ async def run(options: argparse.Namespace) -> Record:
             True: await stack.enter_async_context(FaultProxy(ready.colocated_port)),
         }
         bench = Bench(device, verifier, ready, doors, texts)
-        await bench.warm_up()
         began_s, began_busy_s = time.perf_counter(), time.process_time()
         for number in range(options.prompts):
             for kind in texts.prompts:
@@ -146,6 +147,7 @@ async def run(options: argparse.Namespace) -> Record:
             rtts_ms=options.rtt,
             ways=WAYS,
             profile_ms=ready.pass_ms,
+            cold=bench.cold,
             measured=bench.measured,
             traces=bench.traces,
             elapsed_s=elapsed_s,
@@ -158,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default=DEFAULT_TARGET, help=f'a target on this machine, or "{COUNTING}" for none')
     parser.add_argument("--drafter", default="auto", help="as `outrider generate --drafter`")
     parser.add_argument("--prompts", type=int, default=2, help="of each kind")
-    parser.add_argument("--tokens", type=int, default=64, help="of each answer, at most")
+    parser.add_argument("--tokens", type=int, default=80, help="of each answer, at most")
     parser.add_argument("--rtt", type=float, nargs="+", default=RTTS_MS, help="round trips, in milliseconds")
     parser.add_argument("--json", type=Path, help="keep every single figure")
     parser.add_argument("--traces", type=Path, help="keep what the drafter would have guessed, place by place")

@@ -1,7 +1,7 @@
 """The device's core of `benchmarks.link`: real sessions over real sockets, in a process of its own.
 
 Setup comes in, Ready goes out; from then on each Generation is answered with a Run, each Tracing with a Trace. The
-drafter and the pace live on from one to the next, as in a running app; what the drafter cached of a prompt does not.
+drafter and the pace live on from one to the next, as in a running app; what the drafter cached of an answer does not.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 from websockets.frames import Frame, Opcode
 
-from benchmarks.link_verifier import SETTINGS, forget
+from benchmarks.link_verifier import SETTINGS, keep_prompt
 from benchmarks.pinned import next_line, tell
 from benchmarks.service import COUNTING
 from benchmarks.traces import Trace
@@ -42,7 +42,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True, tag=True):
-    """`num_drafts` a turn; 0 drafts nothing, and -1 drafts ahead."""
+    """`num_drafts` a turn; 0 drafts nothing, and -1 drafts ahead. `is_cold`: the drafter has the prompt to read yet."""
 
     url: str
     token: str
@@ -51,6 +51,7 @@ class Generation(msgspec.Struct, frozen=True, tag=True):
     stop_ids: list[int]
     vocabulary: str
     num_drafts: int
+    is_cold: bool
 
 
 class Tracing(msgspec.Struct, frozen=True, tag=True):
@@ -163,7 +164,7 @@ class OneGuess(AheadPace):
 async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -> Run:
     pace: Pace = Pace() if job.num_drafts == 0 else ahead if job.num_drafts < 0 else FixedPace(job.num_drafts)
     if drafter is not None:
-        forget(drafter)
+        keep_prompt(drafter, [] if job.is_cold else job.prompt)
     timed = None if drafter is None or job.num_drafts == 0 else TimedDrafter(drafter)
     link = MeteredLink(job.url, token=job.token)
     request = GenerationRequest(job.prompt, job.max_tokens, stop_ids=job.stop_ids, vocabulary=job.vocabulary)
@@ -198,8 +199,7 @@ async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -
 
 
 def trace(job: Tracing, drafter: Drafter) -> Trace:
-    forget(drafter)
-    drafter.prefill(job.prompt)
+    keep_prompt(drafter, job.prompt)
     pace, params = OneGuess(), SamplingParams()
     agrees: list[bool] = []
     confidences: list[float] = []

@@ -40,6 +40,7 @@ class Record(msgspec.Struct, frozen=True):
     rtts_ms: list[float]
     ways: list[str]
     profile_ms: dict[int, float]
+    cold: list[Measured]  # the first few tokens of each prompt, which nobody had seen before
     measured: list[Measured]
     traces: dict[str, list[Trace]]
     elapsed_s: float
@@ -107,7 +108,7 @@ def _lists(record: Record) -> None:
 
     print("\nThe verifier's passes per token.\n")
     _by_rtt(record, mean(lambda each: each.run.num_passes / max(1, len(each.run.token_ids))))
-    print("\nThe verifier's core: its processor time relative to the target alone, prompts and services included.\n")
+    print("\nThe verifier's core: its processor time relative to the target alone, the service included.\n")
 
     def busy(kind: str, way: str, rtt_ms: float) -> str:
         mine, alone = (
@@ -116,16 +117,25 @@ def _lists(record: Record) -> None:
         return f"{mine / alone:.2f}" if alone else "-"
 
     _by_rtt(record, busy, ways=record.ways[1:])
-    print("\nSeconds from the request to the last token, the prompt's filling included (to the first token).\n")
+    print("\nSeconds from the request to the last token (to the first), the prompt in the caches.\n")
 
     def total(kind: str, way: str, rtt_ms: float) -> str:
         runs = [each.run for each in record.select(kind, way, rtt_ms)]
-        last, first = (
-            statistics.median(times) / 1000 for times in zip(*((r.total_ms, r.first_token_ms) for r in runs))
+        last_s, first_s = (
+            statistics.median(getattr(run, name) for run in runs) / 1000 for name in ("total_ms", "first_token_ms")
         )
-        return f"{last:.1f} ({first:.1f})"
+        return f"{last_s:.1f} ({first_s:.2f})"
 
     _by_rtt(record, total)
+    for kind in record.kinds:
+        first_s = {
+            NAMES[way]: statistics.median(
+                each.run.first_token_ms / 1000 for each in record.cold if (each.kind, each.way) == (kind, way)
+            )
+            for way in record.ways
+        }
+        told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in first_s.items())
+        print(f"To the first token of {kind} with the prompt still to be read, RTT 0: {told}.")
     print("\nDrafts a turn, by prompt: the best fixed number for this text and round trip, known from its trace.\n")
     _by_rtt(
         record,

@@ -23,7 +23,6 @@ from websockets.typing import Subprotocol
 from benchmarks.counting_engine import CountingEngine
 from benchmarks.pinned import next_line, tell
 from benchmarks.service import COUNTING, UNHURRIED, Stopwatch, serving
-from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import open_verifier
 from cloud_verifier.tokens import TokenFile
@@ -48,10 +47,9 @@ from outrider.wire import (
     unpack_ids,
 )
 
-__all__ = ["SETTINGS", "Ready", "Setup", "Take", "Taken", "forget"]
+__all__ = ["SETTINGS", "Ready", "Setup", "Take", "Taken", "keep_prompt"]
 
-SETTINGS = EngineSettings(num_threads=1, max_context=2048, max_sequences=2)
-COLD = Limits(resident_tokens=1)  # what ended leaves nothing cached: every prompt is filled in anew
+SETTINGS = EngineSettings(num_threads=1, max_context=2048, max_sequences=4)  # a prompt stays, for each way
 COUNTED_MS = {rows: 1 + 0.05 * (rows - 1) for rows in range(1, 33)}
 
 
@@ -118,26 +116,26 @@ class Colocated:
         )
         link = _TellingLink(self._verifier, socket, is_padded=opening.is_padded)
         if self._drafter is not None:
-            forget(self._drafter)
+            keep_prompt(self._drafter, prompt)
         with ThreadPoolExecutor(1) as executor, suppress(ConnectionClosed):
             async for _ in Session(link, self._drafter, self._pace, executor).generate(request):
                 pass
 
 
-def forget(drafter: Drafter) -> None:
-    """Leave nothing of a prompt in its cache: a list that begins otherwise takes its place."""
-    drafter.prefill([1, 1])
+def keep_prompt(drafter: Drafter, prompt: list[int]) -> None:
+    """Leave the prompt in its cache and nothing of the answer that came last time: it would be guessed for free."""
+    drafter.prefill([*prompt, 1, 1])
 
 
 def open_target(setup: Setup, stack: AsyncExitStack) -> tuple[VerifierLoop, Drafter | None, dict[int, float]]:
     """The target running, the drafter for it, and what a pass is said to cost; closed with `stack`."""
     if setup.target == COUNTING:
         engine = CountingEngine(SETTINGS.max_sequences)
-        loop = VerifierLoop(Verifier(engine, target=COUNTING, vocabulary="", limits=COLD, pass_ms=COUNTED_MS))
+        loop = VerifierLoop(Verifier(engine, target=COUNTING, vocabulary="", pass_ms=COUNTED_MS))
         stack.callback(loop.close)
         return loop, LookupDrafter(), COUNTED_MS
     folder = catalog.find(setup.target)
-    target = open_verifier(folder, SETTINGS, limits=COLD)
+    target = open_verifier(folder, SETTINGS)
     stack.callback(target.close)
     drafter = open_drafter(setup.drafter, folder, SETTINGS)
     if drafter is not None:
