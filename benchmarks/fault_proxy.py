@@ -44,7 +44,7 @@ class Traffic:
 
     up: list[tuple[float, bytes]] = field(default_factory=list)
     down: list[tuple[float, bytes]] = field(default_factory=list)
-    num_under_way: int = 0  # pieces taken in and not passed on yet
+    most_under_way: int = 0  # pieces of one direction, at once
     was_cut: bool = False
 
 
@@ -138,7 +138,6 @@ class FaultProxy:
                         await asyncio.sleep(wait_s)
                     if not data:
                         break
-                    traffic.num_under_way -= 1
                     seen.append((time.perf_counter(), data))
                     writer.write(data)
                     await writer.drain()
@@ -163,7 +162,7 @@ class FaultProxy:
                 left -= len(data)
                 if (busy_s := len(data) / toxics.bandwidth) > 0:
                     await asyncio.sleep(busy_s)
-                traffic.num_under_way += 1
                 await under_way.put((due_s(), data))
+                traffic.most_under_way = max(traffic.most_under_way, under_way.qsize())
         await under_way.put((due_s(), b""))
         return left <= 0

@@ -124,7 +124,7 @@ class Colocated:
 
 def keep_prompt(drafter: Drafter, prompt: list[int]) -> None:
     """Leave the prompt in its cache and nothing of the answer that came last time: it would be guessed for free."""
-    drafter.prefill([*prompt, 1, 1])
+    drafter.prefill([*prompt, 0, 0])
 
 
 def open_target(setup: Setup, stack: AsyncExitStack) -> tuple[VerifierLoop, Drafter | None, dict[int, float]]:
