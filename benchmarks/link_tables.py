@@ -21,6 +21,7 @@ NAMES = {
     "ahead": "ahead (ours)",
 }
 DEPTHS = (2, 4, 8, 16, 32)
+QUIET = 0.03  # of the time of passes
 FEW = 3  # passes of a size, below which its cost is taken from the profile
 
 
@@ -79,6 +80,12 @@ class Record(msgspec.Struct, frozen=True):
         scale = statistics.median(ms / self.profile_ms[rows] for rows, ms in found.items() if rows in self.profile_ms)
         return {rows: found.get(rows, ms * scale) for rows, ms in self.profile_ms.items()}
 
+    def waited(self, way: str) -> float:
+        """The least share of their time that passes waited for their core, which something else had."""
+        taken = [each.taken for each in self.measured if each.way == way]
+        passes_s = sum(sum(each.pass_ms) for each in taken) / 1000
+        return max(0.0, 1 - sum(each.busy_s for each in taken) / passes_s) if passes_s else 0.0
+
     def draft_ms(self, kind: str) -> float:
         """What a guess took while drafting ahead, catching up included."""
         runs = [each.run for each in self.select(kind, "ahead")]
@@ -87,7 +94,12 @@ class Record(msgspec.Struct, frozen=True):
 
 def print_tables(record: Record) -> bool:
     """Prints everything; whether all ways said the same."""
-    print(f"{record.environment}\n{record.cores}; the proxy was busy for {record.proxy_busy:.1%} of its core.\n")
+    print(f"{record.environment}\n{record.cores}; the proxy was busy for {record.proxy_busy:.1%} of its core.")
+    waited = {way: record.waited(way) for way in record.ways}
+    if max(waited.values()) > QUIET:
+        told = ", ".join(f"{NAMES[way]} {share:.0%}" for way, share in waited.items())
+        print(f"Not a quiet machine: something else had the verifier's core while passes ran ({told}). Run it again.")
+    print()
     print("Tokens/s relative to the target alone: median (range) over the prompts.\n")
     _by_rtt(record, lambda kind, way, rtt_ms: _spread(record.ratios(kind, way, rtt_ms)), ways=record.ways[1:])
     for kind in record.kinds:

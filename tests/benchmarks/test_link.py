@@ -220,6 +220,15 @@ def test_tables_say_ratios_costs_and_whether_all_said_the_same(capsys: pytest.Ca
     assert "| code | 3 | 0.667 | 1.0 | 1 | 1 |" in shown
     assert "| code, device, in turns | 20.0 | 13.3 | 113, 117 | 0.67 | 41 | 75% |" in shown
 
+    assert whole.waited("alone") == 0.0
+    assert "Not a quiet machine" not in shown
+
+    waiting = msgspec.structs.replace(measured("alone", 10.0), taken=Taken([1] * 3, [100.0] * 3, 0.27))
+    whole = record(waiting, *(measured(way, 10.0) for way in ("turns", "colocated", "ahead")))
+    assert whole.waited("alone") == pytest.approx(0.1)
+    print_tables(whole)
+    assert "Not a quiet machine" in capsys.readouterr().out
+
     broken = record(*(measured(way, speed) for way, speed in speeds.items()), measured("alone", 1.0, [1, 2, 4]))
     assert not broken.is_exact
 
