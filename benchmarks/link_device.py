@@ -18,11 +18,12 @@ from benchmarks.service import COUNTING
 from benchmarks.traces import Trace
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter, LookupDrafter, Proposal
-from edge_runtime.frontier import Token
+from edge_runtime.events import Token
 from edge_runtime.links import WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
-from edge_runtime.session import GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.wire import Down, Draft, Up, Verified, to_frame
@@ -123,6 +124,7 @@ class TimedDrafter:
 
     def __init__(self, drafter: Drafter) -> None:
         self.name = drafter.name
+        self.can_answer = drafter.can_answer
         self._drafter = drafter
         self.prefill = drafter.prefill
         self.close = drafter.close

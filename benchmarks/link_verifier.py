@@ -31,7 +31,8 @@ from edge_runtime.drafters import Drafter, LookupDrafter
 from edge_runtime.links import InProcessLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
-from edge_runtime.session import GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.wire import (

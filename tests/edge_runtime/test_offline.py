@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from benchmarks.fault_proxy import FaultProxy, Toxics
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter, Proposal
@@ -24,7 +25,6 @@ from outrider.engines.base import Chunk, Logits
 from outrider.errors import LinkLost, NotAVerifier, Overloaded
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.test_session import toy_loop
-from tests.fault_proxy import FaultProxy, Toxics
 from tests.serving import serving
 from tests.toy import ToyEngine
 
