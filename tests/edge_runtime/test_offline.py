@@ -225,7 +225,7 @@ def test_the_link_goes_and_comes_again_and_again(seed: int) -> None:
 
     async def main() -> App:
         with toy_loop() as (loop, _), serving(loop) as url:
-            slow = Toxics(latency_s=0.002, slicer=256)  # the verifier is not done before the link is cut
+            slow = Toxics(bandwidth=128_000, slicer=256)  # the verifier is not done before the link is cut
             async with FaultProxy(int(url.rpartition(":")[2]), down=lambda n: slow) as proxy:
                 shown_then, is_up, cuts = 0, True, [20, 120, 200]
 
