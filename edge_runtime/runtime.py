@@ -3,11 +3,10 @@
 Knows what a prompt is; leaves tokens to the session, models to the engines and the choice of parts to `parts.py`.
 """
 
-import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
@@ -21,13 +20,13 @@ from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.options import MAX_TOKENS, Message, Options, check_request
 from edge_runtime.pacing import Pace
-from edge_runtime.parts import DEFAULT_TARGET, open_drafter, tokenizer_source
+from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
 from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
-from outrider.errors import OutriderError, VocabularyMismatch
+from outrider.errors import InvalidParameter, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
@@ -77,12 +76,17 @@ class Runtime:
         progress: Progress = silent,
         *,
         journal: Journal | None = None,
+        uses_past: bool = False,
     ) -> Self:
-        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running."""
+        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running.
+
+        Answers are kept in `journal`; with `uses_past` what is in it is drafted from, too.
+        """
         settings = settings or EngineSettings()
         folder = catalog.find(target)
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder, settings, progress)
+        past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
+        drafting = open_drafter(drafter, folder, settings, progress, past)
         try:
             verifier = open_verifier(folder, settings, progress)
         except BaseException:
@@ -103,16 +107,20 @@ class Runtime:
         token: str = "",
         tls: ssl.SSLContext | None = None,
         journal: Journal | None = None,
+        uses_past: bool = False,
+        vocabulary: str = "",
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
-        `token` and `tls` are what the verifier is shown and what of it is trusted, as for WebSocketLink.
+        With `vocabulary`, a fingerprint, it is any tokenizer on this machine that has that. `token` and `tls` are what
+        the verifier is shown and what of it is trusted, as for WebSocketLink; `journal` and `uses_past` as for `local`.
         """
         WebSocketLink(url)  # a bad address is told before anything is loaded
-        folder = catalog.find(target or tokenizer_source(drafter))
+        folder = catalog.find(target or tokenizer_source(drafter, vocabulary))
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress)
+        past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
+        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress, past)
         asked = folder.manifest.fingerprint if target else ""
         return cls(
             codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked, journal=journal
@@ -155,10 +163,10 @@ class Runtime:
             wants_signature=options.get("wants_receipt", False),
             answers_alone=self._verifier is None and not options.get("is_strict", False),
         )
-        scribe = await self._begin(asked, options.get("conversation"))
-        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
-            async for event in events:
-                yield event
+        with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
+            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+                async for event in events:
+                    yield event
 
     async def generate_several(
         self,
@@ -184,21 +192,21 @@ class Runtime:
         Its provisional tokens are confirmed, or retracted once. Never answers alone. Raises JournalError, what
         `generate` does, and VocabularyMismatch for one of another vocabulary.
         """
-        assert self._journal is not None
-        journal = self._journal
-        generation = await asyncio.to_thread(journal.generation, number)
+        if self._journal is None:
+            raise InvalidParameter("this runtime keeps no journal; make one with a journal")
+        scribe, generation = await Scribe.resume(self._journal, number)
         asked = generation.asked
-        if asked.vocabulary != self._manifest.tokenizer_fingerprint:
-            raise VocabularyMismatch(f"generation {number} is of another vocabulary; go on with the model it was of")
-        scribe = Scribe(journal.resume(number), generation.end)
-        request = replace(
-            _request(asked, generation.target),
-            verified_ids=generation.verified_ids,
-            provisional_ids=generation.provisional_ids,
-        )
-        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
-            async for event in events:
-                yield event
+        with closing(scribe):
+            if asked.vocabulary != self._manifest.tokenizer_fingerprint:
+                raise VocabularyMismatch(f"answer {number} is of another vocabulary; go on with the model it was of")
+            request = replace(
+                _request(asked, generation.target),
+                verified_ids=generation.verified_ids,
+                provisional_ids=generation.provisional_ids,
+            )
+            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+                async for event in events:
+                    yield event
 
     def _session(self, scribe: Scribe) -> Session:
         return Session(
@@ -210,16 +218,6 @@ class Runtime:
             breaker=self._breaker,
             keep=scribe.write,
         )
-
-    async def _begin(self, asked: Asked, conversation: str | None) -> Scribe:
-        """A journal that cannot be written is no reason to withhold an answer."""
-        start = len(asked.prompt_ids)
-        if self._journal is None:
-            return Scribe(None, start)
-        try:
-            return Scribe(await asyncio.to_thread(self._journal.begin, asked, conversation), start)
-        except OutriderError as error:
-            return Scribe(None, start, error)
 
     def network_changed(self) -> None:
         """The system says that there is another network, or one again: the verifier is tried soon."""
