@@ -52,14 +52,12 @@ class Pinned:
     async def __aexit__(self, *_: object) -> None:
         """The end of its questions is its end."""
         process = self._running()
-        assert process.stdin is not None
-        process.stdin.close()
         try:
             async with asyncio.timeout(END_S):
-                await process.wait()
+                await process.communicate()
         except TimeoutError:
             process.kill()
-            await process.wait()
+            await process.communicate()
 
     async def ask(self, question: msgspec.Struct, expected: type[A]) -> A:
         """Raises RuntimeError when it has ended; why, it said on standard error."""
