@@ -241,4 +241,12 @@ class Runtime:
 
 
 def _request(asked: Asked, target: str) -> GenerationRequest:
-    return GenerationRequest(asked.prompt_ids, asked.max_tokens, asked.params, asked.stop_ids, asked.vocabulary, target)
+    return GenerationRequest(
+        asked.prompt_ids,
+        asked.max_tokens,
+        asked.params,
+        asked.stop_ids,
+        asked.vocabulary,
+        target,
+        self_drafts=True,
+    )
