@@ -169,7 +169,13 @@ async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -
         keep_prompt(drafter, [] if job.is_cold else job.prompt)
     timed = None if drafter is None or job.num_drafts == 0 else TimedDrafter(drafter)
     link = MeteredLink(job.url, token=job.token)
-    request = GenerationRequest(job.prompt, job.max_tokens, stop_ids=job.stop_ids, vocabulary=job.vocabulary)
+    request = GenerationRequest(
+        job.prompt,
+        job.max_tokens,
+        stop_ids=job.stop_ids,
+        vocabulary=job.vocabulary,
+        self_drafts=job.num_drafts < 0,  # as apps ask
+    )
     token_ids: list[int] = []
     began_s = time.process_time()
     with ThreadPoolExecutor(1) as executor:
