@@ -4,7 +4,7 @@ Knows what a prompt is; leaves tokens to the session, models to the engines and 
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import replace
@@ -15,6 +15,7 @@ from cloud_verifier.admission import check_ids
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.answer import Answering, tell
+from edge_runtime.blocking import iterate
 from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal, Scribe
@@ -40,7 +41,7 @@ class Runtime:
     """One target, here or behind a link, and a drafter for it. Make one with `local` or `remote`; close it.
 
     with Runtime.local() as runtime:
-        async for event in runtime.generate("Write a haiku."):
+        for event in runtime.answer("Write a haiku."):
             if isinstance(event, Piece):
                 print(event.text, end="")
     """
@@ -180,6 +181,15 @@ class Runtime:
             async with aclosing(tell(self._session(scribe, asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
+
+    def answer(
+        self,
+        prompt: str | TokenIds | Sequence[Message],
+        params: SamplingParams | None = None,
+        **options: Unpack[Options],
+    ) -> Generator[Answering, None, None]:
+        """What `generate` gives, for code that is not asynchronous."""
+        return iterate(self.generate(prompt, params, **options))
 
     async def generate_several(
         self,
