@@ -17,6 +17,7 @@ import pytest
 from cloud_verifier.server import create_server
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.answer import Piece
+from edge_runtime.api import Modes
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.runtime import Runtime
 from outrider import catalog
@@ -178,6 +179,14 @@ def test_the_drafter_alone_says_all_at_once_as_nobody_takes_it_back(ai: openai.O
     with pytest.raises(openai.BadRequestError) as refused:
         ai.chat.completions.create(model="local", **WISH, extra_body={"x_outrider": {"strict": True}})
     assert refused.value.param == "model"
+
+
+def test_the_modes_share_one_target_and_one_drafter(device: Device) -> None:
+    modes = Modes(device.runtime, is_remote=True)
+    assert modes.find("auto").runtime is modes.find("hybrid").runtime is device.runtime
+    assert modes.find("cloud").runtime.drafter is None
+    assert modes.find("local").runtime.drafter is device.runtime.drafter
+    assert device.runtime.drafter is not None
 
 
 @pytest.mark.parametrize("stream", [False, True])
