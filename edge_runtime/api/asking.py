@@ -22,6 +22,7 @@ from outrider.choice import MAX_SEED, SamplingParams
 from outrider.constraint import Grammar
 from outrider.errors import InvalidParameter, OutriderError
 from outrider.infill import infill_ids, infill_stop_ids
+from outrider.search import SearchParams
 from outrider.tokens import TextCodec
 
 __all__ = ["Asked", "asked_of_chat", "asked_of_completion"]
@@ -87,8 +88,9 @@ def asked_of_completion(request: CompletionRequest, mode: Mode, headers: Mapping
     codec = mode.runtime.codec
     if request.echo:
         raise InvalidParameter("echo is true, and a prompt is not repeated here; leave it out")
-    if request.best_of not in (None, request.n or 1):
-        raise InvalidParameter("best_of is not the same as n, and answers are not ranked here; leave it out")
+    n, best_of = request.n or 1, request.best_of or request.n or 1
+    if best_of != n and (n > 1 or request.stream):
+        raise InvalidParameter("best_of is for one answer, not streamed; leave it, n or stream out")
     fills_gap = bool(request.suffix)
     if fills_gap:
         if not isinstance(request.prompt, str):
@@ -104,7 +106,13 @@ def asked_of_completion(request: CompletionRequest, mode: Mode, headers: Mapping
         max_tokens=request.max_tokens or COMPLETION_TOKENS,
         num_logprobs=-1 if request.logprobs is None else request.logprobs,
     )
-    return replace(asked, options={**asked.options, "stop_ids": infill_stop_ids(codec)}) if fills_gap else asked
+    if fills_gap:
+        asked.options["stop_ids"] = infill_stop_ids(codec)
+    if best_of != n:
+        asked.options["search"] = SearchParams(best_of=best_of)
+        asked.options["is_strict"] = True
+        asked.options["search"].check(asked.params)
+    return asked
 
 
 def _asked(

@@ -253,6 +253,15 @@ def test_several_texts_and_answers_are_numbered_by_text(ai: openai.OpenAI, pair:
         assert [choice.text for choice in answer.choices] == want
 
 
+def test_the_best_of_several_texts_is_the_one_with_the_highest_mean(ai: openai.OpenAI) -> None:
+    wish: Any = {**SAMPLED, "prompt": "hello", "max_tokens": 8}
+    several = [ai.completions.create(**{**wish, "seed": SEED + more}, logprobs=0).choices[0] for more in range(3)]
+    means = [sum(c.logprobs.token_logprobs) / len(c.logprobs.token_logprobs) for c in several]  # type: ignore[union-attr,arg-type]
+    best = ai.completions.create(**wish, best_of=3).choices[0]
+    assert best.text == several[means.index(max(means))].text
+    assert len({choice.text for choice in several}) == 3
+
+
 def test_log_probabilities_of_a_continued_text(ai: openai.OpenAI) -> None:
     answer = ai.completions.create(model="auto", prompt="hello", temperature=0, max_tokens=24, logprobs=2)
     told = answer.choices[0].logprobs

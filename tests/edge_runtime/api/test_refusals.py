@@ -87,7 +87,10 @@ BAD_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ["hello"] * 65, "n": 2}, "invalid_parameter"),
     ({"prompt": ["hello"], "suffix": "he"}, "invalid_parameter"),
     ({"echo": True}, "invalid_parameter"),
-    ({"best_of": 2}, "invalid_parameter"),
+    ({"best_of": 3, "n": 2}, "invalid_parameter"),
+    ({"best_of": 2, "stream": True}, "invalid_parameter"),
+    ({"best_of": 2, "temperature": 0}, "invalid_parameter"),
+    ({"best_of": 17}, "invalid_parameter"),
     ({"logprobs": 21}, "invalid_parameter"),
     ({"max_tokens": 0}, "invalid_parameter"),
 ]
