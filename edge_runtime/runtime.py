@@ -17,7 +17,7 @@ from edge_runtime.answer import Answering, tell
 from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal, Scribe
-from edge_runtime.links import InProcessLink, Link, WebSocketLink
+from edge_runtime.links import InProcessLink, Link, LinkSwitch, SwitchedLink, WebSocketLink
 from edge_runtime.options import MAX_TOKENS, Message, Options, check_request
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
@@ -56,6 +56,7 @@ class Runtime:
         journal: Journal | None = None,
     ) -> None:
         self.drafter = drafter
+        self.link_switch = LinkSwitch()
         self._codec = codec
         self._manifest = folder.manifest
         self._target = target
@@ -213,7 +214,7 @@ class Runtime:
 
     def _session(self, scribe: Scribe, asked: Asked) -> Session:
         return Session(
-            self._open_link(),
+            SwitchedLink(self._open_link(), self.link_switch),
             None if _searches(asked) else self.drafter,
             self._pace,
             self._drafting,
