@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from edge_runtime.energy import EnergyMeter
-from edge_runtime.events import Alone, Finished, Retracted, Token
+from edge_runtime.events import Alone, Finished, Retracted, Standing, Token
 from edge_runtime.evidence import Provenance, make_receipt
 from edge_runtime.frontier import REMEMBERED
 from edge_runtime.journal import Scribe
@@ -34,7 +34,7 @@ class Piece:
     token: Token | None
 
 
-Answering = Piece | Alone | Retracted | Finished
+Answering = Piece | Alone | Retracted | Standing | Finished
 
 
 async def tell(
@@ -59,7 +59,7 @@ async def tell(
                 if isinstance(event, Retracted):
                     provenance.retract(event.position - start)
                     yield replace(event, num_chars=text.retract(event.position - start))
-                elif isinstance(event, Alone):
+                elif isinstance(event, Alone | Standing):
                     yield event
                 else:
                     length = event.position - start + 1

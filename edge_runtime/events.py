@@ -10,7 +10,7 @@ from edge_runtime.evidence import Seal
 from edge_runtime.report import Report
 from outrider.errors import OutriderError
 
-__all__ = ["Alone", "Event", "Finished", "Retracted", "Token"]
+__all__ = ["Alone", "Event", "Finished", "Retracted", "Standing", "Token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +54,13 @@ class Finished:
     not_kept: OutriderError | None = None  # why the journal lacks some of it
 
 
-Event = Token | Alone | Retracted | Finished
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """After a step, for who asked to watch: tokens verified, prompt included, guesses ahead of them, counts so far."""
+
+    frontier: int
+    num_ahead: int
+    report: Report
+
+
+Event = Token | Alone | Retracted | Standing | Finished

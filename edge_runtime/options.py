@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     num_logprobs: int
     wants_receipt: bool
     is_strict: bool  # never provisional: without a verifier there is an error
+    is_watched: bool  # Standing comes after each step
     search: SearchParams  # beams, or the best of several samples
     conversation: str  # of the journal; a new one where none is named
 

@@ -20,6 +20,7 @@ class Report:
     num_reopened: int = 0  # times the list was opened again after a loss
     bytes_up: int = 0
     bytes_down: int = 0
+    rtt_ms: float | None = None  # to the verifier and back, as measured when the link was opened last; None: not yet
     first_token_ms: float = 0.0
     total_ms: float = 0.0
     accepted_by: dict[str, int] = field(default_factory=dict)  # drafter -> its drafts that were accepted

@@ -25,6 +25,7 @@ class GenerationRequest:
     wants_signature: bool = False  # of the verifier, under what it chose
     self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
     answers_alone: bool = False  # while no verifier is heard the drafter answers, provisionally
+    is_watched: bool = False  # after each step the app hears where the list stands
     verified_ids: Sequence[int] = ()
     provisional_ids: Sequence[int] = ()
     search: SearchParams = field(default_factory=SearchParams)  # one that searches takes no drafter

@@ -176,6 +176,7 @@ class Runtime:
             _request(asked, asked.target),
             num_logprobs=options.get("num_logprobs", -1),
             wants_signature=options.get("wants_receipt", False),
+            is_watched=options.get("is_watched", False),
             answers_alone=self._verifier is None and not options.get("is_strict", False) and not _searches(asked),
         )
         with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from edge_runtime.alone import AlonePace
 from edge_runtime.breaker import Breaker
 from edge_runtime.drafters.base import Drafter, Proposal
-from edge_runtime.events import Alone, Event, Finished, Retracted
+from edge_runtime.events import Alone, Event, Finished, Retracted, Standing
 from edge_runtime.evidence import Seal
 from edge_runtime.frontier import Frontier
 from edge_runtime.links.base import Link
@@ -138,6 +138,8 @@ class Session:
                     yield event
                     if isinstance(event, Finished):
                         return
+                if request.is_watched:
+                    yield Standing(len(self._frontier.token_ids), self._frontier.num_ahead, self.report)
         finally:
             await _cancelled(hearing, drafting)
             await self._leave()
@@ -266,6 +268,7 @@ class Session:
         for source, _ in outcome.checked[: outcome.num_accepted]:
             report.accepted_by[source] = report.accepted_by.get(source, 0) + 1
         report.bytes_up, report.bytes_down = self._link.bytes_up, self._link.bytes_down
+        report.rtt_ms = self._link.rtt_ms
         report.total_ms = (now_s - self._began_s) * 1000
         report.first_token_ms = report.first_token_ms or report.total_ms
         events: list[Event] = list(outcome.tokens)

@@ -17,6 +17,10 @@ class Link(Protocol):
     @property
     def bytes_down(self) -> int: ...
 
+    @property
+    def rtt_ms(self) -> float | None:
+        """There and back, measured when it was opened; None while that is not known."""
+
     async def open(self) -> None:
         """Connect, or connect anew after a loss. Raises LinkLost with what to do."""
 

@@ -11,6 +11,7 @@ __all__ = ["InProcessLink"]
 class InProcessLink:
     bytes_up = 0
     bytes_down = 0
+    rtt_ms = None
     is_padded = False
 
     def __init__(self, verifier: VerifierLoop) -> None:

@@ -11,6 +11,7 @@ __all__ = ["NoLink"]
 class NoLink:
     bytes_up = 0
     bytes_down = 0
+    rtt_ms = None
     is_padded = False
 
     async def open(self) -> NoReturn:

@@ -35,6 +35,10 @@ class SwitchedLink:
     def bytes_down(self) -> int:
         return self._link.bytes_down
 
+    @property
+    def rtt_ms(self) -> float | None:
+        return self._link.rtt_ms
+
     async def open(self) -> None:
         self._switch.check()
         await self._link.open()

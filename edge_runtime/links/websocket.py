@@ -61,6 +61,7 @@ class WebSocketLink:
         self._tls = tls
         self.is_padded = is_padded
         self._socket: ClientConnection | None = None
+        self._pong: asyncio.Future[float] | None = None
         self.bytes_up = 0
         self.bytes_down = 0
 
@@ -95,6 +96,14 @@ class WebSocketLink:
         if self._socket.subprotocol != SUBPROTOCOL:
             await self.close()
             raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions")
+        with suppress(ConnectionClosed):  # `send` will say so
+            self._pong = asyncio.ensure_future(await self._socket.ping())
+
+    @property
+    def rtt_ms(self) -> float | None:
+        pong = self._pong
+        is_heard = pong is not None and pong.done() and not pong.cancelled() and pong.exception() is None
+        return 1000 * pong.result() if pong is not None and is_heard else None
 
     async def send(self, message: Up) -> None:
         data = to_frame(message, is_padded=self.is_padded)

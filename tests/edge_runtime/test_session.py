@@ -350,6 +350,7 @@ class LyingLink:
     """A verifier that opens well and then says whatever it was given to say."""
 
     bytes_up = bytes_down = 0
+    rtt_ms = None
     is_padded = False
 
     def __init__(self, lie: object) -> None:
