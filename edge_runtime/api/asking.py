@@ -65,7 +65,7 @@ def asked_of_chat(request: ChatRequest, mode: Mode, headers: Mapping[str, str]) 
         check_template(codec.template)
         if grammar is not None:
             raise InvalidParameter("response_format is not for answers that may be calls; leave it or the tools out")
-        grammar = must_call(tools, request.tool_choice)
+        grammar = must_call(codec, tools, request.tool_choice)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidParameter("top_logprobs is given without logprobs; set logprobs to true")
     if None not in (request.max_tokens, request.max_completion_tokens):

@@ -12,6 +12,7 @@ from edge_runtime.api.schemas import NamedTool, Tool, ToolCall, ToolCallFunction
 from outrider.constraint import Grammar
 from outrider.errors import InvalidParameter
 from outrider.stops import StopStrings
+from outrider.tokens import TextCodec
 
 __all__ = ["CallSplitter", "check_template", "must_call"]
 
@@ -26,7 +27,7 @@ def check_template(template: str) -> None:
         )
 
 
-def must_call(tools: Sequence[Tool], choice: str | NamedTool | None) -> Grammar | None:
+def must_call(codec: TextCodec, tools: Sequence[Tool], choice: str | NamedTool | None) -> Grammar | None:
     """What the answer has to follow: a call, where one is required. Raises InvalidParameter for an unknown name."""
     names = [tool.function.name for tool in tools]
     if isinstance(choice, NamedTool):
@@ -46,7 +47,9 @@ def must_call(tools: Sequence[Tool], choice: str | NamedTool | None) -> Grammar 
         for function in chosen
     ]
     schema = json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
-    return Grammar("lark", f'start: "{OPEN}\\n" call "\\n{CLOSE}"\ncall: %json {schema}\n')
+    # To a grammar a mark that is one token is that token and no text.
+    first, last = (mark if codec.tokenizer.token_to_id(mark) is not None else f'"{mark}"' for mark in (OPEN, CLOSE))
+    return Grammar("lark", f'start: {first} "\\n" call "\\n" {last}\ncall: %json {schema}\n')
 
 
 class CallSplitter:
