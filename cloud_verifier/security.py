@@ -1,12 +1,13 @@
 """Who is let in. Every request and every socket passes here first; what is not let in reaches no door.
 
 With tokens: whoever shows one that is live. Without: everybody, but only under a name of this machine and from no web
-page, since a browser on it can be made to call here. Knows nothing of what the doors do or how much anybody may use.
+page but the service's own, since a browser on it can be made to call here. Knows nothing of what the doors do or how
+much anybody may use.
 """
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +16,7 @@ from cloud_verifier.refusal import Refuse, refuse
 from cloud_verifier.settings import DoorSettings
 from outrider.errors import Forbidden, Refused, Unauthorized, WrongContentType
 
-__all__ = ["ANONYMOUS", "OPEN_PATHS", "Gate", "credential_of"]
+__all__ = ["ANONYMOUS", "OPEN_PATHS", "Gate", "credential_of", "is_own_name", "is_own_origin"]
 
 ANONYMOUS = ""  # the credential of whoever comes where there are no tokens
 OPEN_PATHS = frozenset({"/healthz"})  # says only that somebody is alive
@@ -24,13 +25,19 @@ HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9.-]+))(?::[0-9]{1
 
 
 class Gate:
-    """ASGI middleware, the first that may refuse, in the words of `refuse`."""
+    """ASGI middleware, the first that may refuse, in the words of `refuse`.
 
-    def __init__(self, app: ASGIApp, settings: DoorSettings, refuse: Refuse = refuse) -> None:
+    `page` are the addresses of the service's own web page, where it has one: open to all, as there is nothing in them.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: DoorSettings, refuse: Refuse = refuse, page: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._refuse = refuse
         self._tokens = settings.tokens
         self._is_public = settings.is_public
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -47,9 +54,9 @@ class Gate:
         if self._tokens is None:
             if not self._is_public:
                 _check_host(_values(headers, b"host"))
-            if any(_values(headers, b"origin")):
+            if any(_values(headers, b"origin")) and not (self._page and is_own_origin(scope)):
                 raise Forbidden("web pages are not served; use a program, or have the service ask for tokens")
-        if scope["type"] == "http" and scope["path"] in OPEN_PATHS:
+        if scope["type"] == "http" and (scope["path"] in OPEN_PATHS or scope["path"] in self._page):
             return
         credential = ANONYMOUS
         if self._tokens is not None:
@@ -69,6 +76,16 @@ async def credential_of(connection: HTTPConnection) -> str:
     return str(credential)
 
 
+def is_own_origin(scope: Scope) -> bool:
+    """Whether a web page that asks was loaded from here, under a name of this machine."""
+    hosts, origins = (_values(scope["headers"], name) for name in (b"host", b"origin"))
+    try:
+        _check_host(hosts)
+    except Forbidden:
+        return False
+    return origins == [b"%s://%s" % (scope["scheme"].encode(), hosts[0])]
+
+
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value.strip() for key, value in headers if key.lower() == name]
 
@@ -83,11 +100,12 @@ def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 def _check_host(values: list[bytes]) -> None:
     """A page of another site that had its name resolve to this machine still names that site."""
     match = HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
-    if match is None or not _is_own_name(match["v6"] or match["name"]):
+    if match is None or not is_own_name(match["v6"] or match["name"]):
         raise Forbidden("the request names another host; call this service as localhost, 127.0.0.1 or [::1]")
 
 
-def _is_own_name(name: str) -> bool:
+def is_own_name(name: str) -> bool:
+    """A loopback address, or a name of one."""
     try:
         return name.lower() == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:

@@ -23,6 +23,7 @@ from edge_runtime.api.modes import Modes
 from edge_runtime.api.openapi import DESCRIPTION
 from edge_runtime.api.replies import ChatCompletion, Completion, Model, Models
 from edge_runtime.api.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, read
+from edge_runtime.api.site import PAGE, add_page
 from edge_runtime.api.stream import EventStream, while_heard
 from edge_runtime.api.writer import Header, Writer, write_stream, write_whole
 from outrider.errors import UsageError
@@ -44,7 +45,7 @@ def create_api(modes: Modes, settings: DoorSettings | None = None) -> FastAPI:
         openapi_url=None,
         middleware=[
             Middleware(ObserveRequests),
-            Middleware(Gate, settings=settings, refuse=refuse_early),
+            Middleware(Gate, settings=settings, refuse=refuse_early, page=PAGE),
             Middleware(Guard, settings=settings, max_body_bytes=MAX_BODY_BYTES, refuse=refuse_early),
         ],
     )
@@ -93,6 +94,7 @@ def create_api(modes: Modes, settings: DoorSettings | None = None) -> FastAPI:
     add("/v1/models/{name:path}", model, methods=["GET"], **describe("One of them", None, Model))
     if settings.tokens is None and not settings.is_public:
         DESCRIPTION.add_pages(app)
+    add_page(app, modes)
     return app
 
 

@@ -48,9 +48,10 @@ class Asked:
             params = replace(self.params, seed=self.params.seed + offset)
             events = self.mode.runtime.generate(prompt, params, **self.options)
             # Where nobody verifies nothing is ever taken back, so all of it may be told at once.
-            shows = self.shows_provisional and self.mode.has_target
+            shows = self.shows_provisional or not self.mode.has_target
+            is_watched = self.options.get("is_watched", False)
             try:
-                async with aclosing(telling(events, shows_provisional=shows or not self.mode.has_target)) as told:
+                async with aclosing(telling(events, shows_provisional=shows, is_watched=is_watched)) as told:
                     async for each in told:
                         yield number, each
             except OutriderError as error:
@@ -141,6 +142,7 @@ def _asked(
         "stop": [each for each in stop if each],
         "num_logprobs": num_logprobs,
         "is_strict": is_strict,
+        "is_watched": wishes.watch and bool(request.stream),
     }
     for prompt in prompts:
         check_request(prompt, params, n=n, **options)
@@ -233,7 +235,7 @@ def _wishes(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
     provisional = wishes.provisional or _is_set(headers, "x-outrider-provisional")
     if strict and provisional:
         raise InvalidParameter("x_outrider has strict and provisional, which exclude each other; choose one")
-    return Wishes(strict=strict, provisional=provisional)
+    return msgspec.structs.replace(wishes, strict=strict, provisional=provisional)
 
 
 def _is_set(headers: Mapping[str, str], name: str) -> bool:

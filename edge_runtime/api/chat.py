@@ -8,9 +8,9 @@ import msgspec
 from edge_runtime.api.logprobs import chat_logprobs
 from edge_runtime.api.replies import ChatChoice, ChatCompletion, ChatMessageReply, FinishReason, Note
 from edge_runtime.api.schemas import ToolCall
-from edge_runtime.api.telling import Confirmed, Ended, Part, TakenBack, Telling
+from edge_runtime.api.telling import Confirmed, Ended, Part, Stood, TakenBack, Telling
 from edge_runtime.api.tool_calls import CallSplitter
-from edge_runtime.api.writer import Header, note_of, state_of, usage_of
+from edge_runtime.api.writer import Header, note_of, note_of_part, note_of_step, state_of, usage_of
 from edge_runtime.events import Token
 from outrider.tokens import TextCodec
 
@@ -40,12 +40,14 @@ class ChatWriter:
             return [(self._choice(index, {}), Note(state="provisional", retracted_from=told.num_chars))]
         if isinstance(told, Confirmed):
             return [(self._choice(index, {}), Note(state="verified", confirmed_to=told.num_chars))]
+        if isinstance(told, Stood):
+            return [(self._choice(index, {}), note_of_step(told))]
         if isinstance(told, Ended):
             rest = self._splitter(index).flush() if self._splits_calls else ""
             note = Note(state=state_of(told.is_verified))
             before = [(self._choice(index, {"content": rest}), note)] if rest else []
             return [*before, (self._choice(index, {}, self._reason(index, told)), note_of(told))]
-        note = Note(state=state_of(told.is_verified))
+        note = note_of_part(told)
         content, calls = self._split(index, told.text)
         found = []
         if content or told.tokens:

@@ -5,8 +5,8 @@ from typing import Any
 
 from edge_runtime.api.logprobs import completion_logprobs
 from edge_runtime.api.replies import Completion, CompletionChoice, FinishReason, Note
-from edge_runtime.api.telling import Confirmed, Ended, Part, TakenBack, Telling
-from edge_runtime.api.writer import Header, note_of, state_of, usage_of
+from edge_runtime.api.telling import Confirmed, Ended, Part, Stood, TakenBack, Telling
+from edge_runtime.api.writer import Header, note_of, note_of_part, note_of_step, state_of, usage_of
 from edge_runtime.events import Token
 from outrider.tokens import TextCodec
 
@@ -33,11 +33,13 @@ class CompletionWriter:
             return [(self._choice(index, ""), Note(state="provisional", retracted_from=told.num_chars))]
         if isinstance(told, Confirmed):
             return [(self._choice(index, ""), Note(state="verified", confirmed_to=told.num_chars))]
+        if isinstance(told, Stood):
+            return [(self._choice(index, ""), note_of_step(told))]
         if isinstance(told, Ended):
             return [(self._choice(index, "", _reason(told)), note_of(told))]
         choice = self._choice(index, told.text, tokens=told.tokens)
         self._lengths[index] = self._lengths.get(index, 0) + len(told.text)
-        return [(choice, Note(state=state_of(told.is_verified)))]
+        return [(choice, note_of_part(told))]
 
     def whole(self, header: Header, answers: Sequence[Sequence[Telling]], seed: int) -> Completion:
         choices, ends = [], []

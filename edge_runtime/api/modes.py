@@ -43,10 +43,22 @@ class Modes:
         if model and model not in (*WHY_NOT, "auto"):
             found.append(Mode(model, runtime))
         self._modes = {mode.name: mode for mode in found}
+        self.has_link = is_remote
 
     @property
     def names(self) -> list[str]:
         return list(self._modes)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the way to the verifier is cut on purpose."""
+        return self._modes["auto"].runtime.link_switch.is_cut
+
+    def cut(self, *, is_cut: bool) -> None:
+        """Have the way to the verifier fail as if the network were gone, or be there again."""
+        for mode in self._modes.values():
+            mode.runtime.link_switch.is_cut = is_cut
+            mode.runtime.network_changed()
 
     def find(self, name: str) -> Mode:
         """Raises UnknownModel."""

@@ -15,6 +15,7 @@ __all__ = [
     "Completion",
     "CompletionChoice",
     "CompletionLogprobs",
+    "Figures",
     "Model",
     "Models",
     "Note",
@@ -25,6 +26,21 @@ __all__ = [
 ]
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One answer in numbers; null where nobody knows."""
+
+    tokens: int  # verified
+    passes: int  # of the target
+    drafted: int
+    accepted: int
+    retracted: int
+    bytes_up: int
+    bytes_down: int
+    rtt_ms: float | None
+    total_ms: float
+    energy_j: float | None  # of the whole device meanwhile; told at the end
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -38,6 +54,11 @@ class Note(msgspec.Struct, frozen=True):
     drafted: int | UnsetType = UNSET
     accepted: int | UnsetType = UNSET
     passes: int | UnsetType = UNSET  # of the target
+    # For who asked to watch:
+    by: list[str | None] | UnsetType = UNSET  # of each token of the text: who guessed it; null: the target's own
+    frontier: int | UnsetType = UNSET  # tokens of the answer that are verified by now
+    ahead: int | UnsetType = UNSET  # guesses ahead of them
+    figures: Figures | UnsetType = UNSET
 
 
 class Usage(msgspec.Struct, frozen=True):

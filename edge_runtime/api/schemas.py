@@ -17,6 +17,7 @@ __all__ = [
     "ChatRequest",
     "CompletionRequest",
     "EmbeddingRequest",
+    "LinkWish",
     "NamedTool",
     "Request",
     "ResponseFormat",
@@ -40,6 +41,9 @@ class Wishes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Outrider's own: what to do about text that no target has verified."""
 
     strict: Annotated[bool, Meta(description="Verified text only; without a verifier an error.")] = False
+    watch: Annotated[
+        bool, Meta(description="In streams, say of each token who guessed it, and of each step where it led.")
+    ] = False
     provisional: Annotated[bool, Meta(description="Show provisional text at once; it may be taken back.")] = False
 
 
@@ -73,6 +77,10 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     stop: str | Words | None = None
     x_outrider: Wishes | None = None
     user: Ignored = None
+
+
+class LinkWish(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    is_cut: bool
 
 
 class TextPart(msgspec.Struct, frozen=True):

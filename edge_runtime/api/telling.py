@@ -9,19 +9,21 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from edge_runtime.answer import Answering, Piece
-from edge_runtime.events import Finished, Retracted, Token
+from edge_runtime.energy import EnergyMeter
+from edge_runtime.events import Finished, Retracted, Standing, Token
 from edge_runtime.report import Report
 
-__all__ = ["Confirmed", "Ended", "Part", "TakenBack", "Telling", "telling"]
+__all__ = ["Confirmed", "Ended", "Part", "Stood", "TakenBack", "Telling", "telling"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """More text, and the verified tokens that it was made of."""
+    """More text, the verified tokens that it was made of, and where somebody watches, of each token who guessed it."""
 
     text: str
     is_verified: bool
     tokens: tuple[Token, ...] = ()
+    by: tuple[str | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,35 @@ class TakenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """After a step so many tokens of the answer are verified, and so many guesses are ahead of them."""
+
+    num_verified: int
+    num_ahead: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     reason: str
     num_tokens: int
     report: Report
+    energy_j: float | None = None
+    is_watched: bool = False
 
     @property
     def is_verified(self) -> bool:
         return self.report.num_provisional == 0
 
 
-Telling = Part | Confirmed | TakenBack | Ended
+Telling = Part | Confirmed | TakenBack | Stood | Ended
 
 
-async def telling(events: AsyncGenerator[Answering, None], *, shows_provisional: bool) -> AsyncGenerator[Telling, None]:
-    """The events of one answer; Ended is the last."""
+async def telling(
+    events: AsyncGenerator[Answering, None], *, shows_provisional: bool, is_watched: bool = False
+) -> AsyncGenerator[Telling, None]:
+    """The events of one answer; Ended is the last. With `is_watched` authors, steps and energy are told as well."""
+    meter = EnergyMeter() if is_watched else None
     unverified: list[tuple[int, str]] = []  # positions and their text, told already where it shows provisional text
     tokens: list[Token] = []  # whose text is not told yet
     first = end = 0  # positions
@@ -71,17 +87,21 @@ async def telling(events: AsyncGenerator[Answering, None], *, shows_provisional:
                 if not token.is_verified:
                     unverified.append((token.position, event.text))
                     if shows_provisional and event.text:
-                        yield Part(event.text, is_verified=False)
+                        by = (token.drafted_by,) if is_watched else None
+                        yield Part(event.text, is_verified=False, by=by)
                     continue
                 confirmed = "".join(text for position, text in unverified if position <= token.position)
                 unverified = [each for each in unverified if each[0] > token.position]
                 tokens.append(token)
+                if shows_provisional and confirmed:
+                    tokens = []  # told when it was provisional
                 num_confirmed += len(confirmed) + len(event.text)
                 if shows_provisional and confirmed:
                     yield Confirmed(num_confirmed - len(event.text))
                     confirmed = ""
                 if confirmed or event.text:
-                    yield Part(confirmed + event.text, is_verified=True, tokens=tuple(tokens))
+                    authors = tuple(each.drafted_by for each in tokens) if is_watched else None
+                    yield Part(confirmed + event.text, is_verified=True, tokens=tuple(tokens), by=authors)
                     tokens = []
             elif isinstance(event, Retracted):
                 retracted = "".join(text for position, text in unverified if position >= event.position)
@@ -89,9 +109,13 @@ async def telling(events: AsyncGenerator[Answering, None], *, shows_provisional:
                 end = event.position
                 if shows_provisional and retracted:
                     yield TakenBack(event.num_chars)
+            elif isinstance(event, Standing):
+                start = event.report.num_prompt
+                yield Stood(event.frontier - start, event.num_ahead, event.report)
             elif isinstance(event, Finished):
                 is_verified = event.report.num_provisional == 0
                 held = "" if shows_provisional else "".join(text for _, text in unverified)
                 if held or rest:
                     yield Part(held + rest, is_verified, tuple(tokens) if rest else ())
-                yield Ended(event.reason, end - first, event.report)
+                energy_j = meter.read().joules if meter else None
+                yield Ended(event.reason, end - first, event.report, energy_j, is_watched)

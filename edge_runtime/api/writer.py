@@ -11,11 +11,22 @@ import msgspec
 
 from edge_runtime.api.asking import Asked
 from edge_runtime.api.errors import error_reply
-from edge_runtime.api.replies import ChatCompletion, Completion, Note, Usage, event
-from edge_runtime.api.telling import Ended, Telling
+from edge_runtime.api.replies import ChatCompletion, Completion, Figures, Note, Usage, event
+from edge_runtime.api.telling import Ended, Part, Stood, Telling
+from edge_runtime.report import Report
 from outrider.errors import OutriderError
 
-__all__ = ["Header", "Writer", "note_of", "state_of", "usage_of", "write_stream", "write_whole"]
+__all__ = [
+    "Header",
+    "Writer",
+    "note_of",
+    "note_of_part",
+    "note_of_step",
+    "state_of",
+    "usage_of",
+    "write_stream",
+    "write_whole",
+]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -104,6 +115,33 @@ def note_of(*ends: Ended, seed: int | msgspec.UnsetType = msgspec.UNSET) -> Note
         drafted=sum(report.num_drafted for report in reports),
         accepted=sum(report.num_accepted for report in reports),
         passes=sum(report.num_passes for report in reports),
+        figures=figures_of(ends[0].report, ends[0].energy_j)
+        if len(ends) == 1 and ends[0].is_watched
+        else msgspec.UNSET,
+    )
+
+
+def note_of_part(part: Part) -> Note:
+    return Note(state=state_of(part.is_verified), by=msgspec.UNSET if part.by is None else list(part.by))
+
+
+def note_of_step(stood: Stood) -> Note:
+    figures = figures_of(stood.report)
+    return Note(frontier=stood.num_verified, ahead=stood.num_ahead, figures=figures)
+
+
+def figures_of(report: Report, energy_j: float | None = None) -> Figures:
+    return Figures(
+        report.num_tokens,
+        report.num_passes,
+        report.num_drafted,
+        report.num_accepted,
+        report.num_retracted,
+        report.bytes_up,
+        report.bytes_down,
+        report.rtt_ms,
+        report.total_ms,
+        energy_j,
     )
 
 

@@ -1,0 +1,86 @@
+"""A real headless Chromium, a page of it that may log no error, and devices with tiny real models to load it from."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_verifier.server import create_server
+from cloud_verifier.target import LocalVerifier, open_verifier
+from edge_runtime.breaker import Breaker, BreakerPolicy
+from edge_runtime.runtime import Runtime
+from outrider import catalog
+from tests.edge_runtime.api.tiny import SETTINGS, endpoint, write_store
+from tests.serving import UNHURRIED, running
+
+CHROMIUM = Path(os.environ.get("OUTRIDER_BROWSER", Path(__file__).parent.parent.parent / ".venv/chromium/chromium"))
+WIDE, NARROW = {"width": 900, "height": 720}, {"width": 360, "height": 640}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="run: make browser")
+    if not CHROMIUM.exists():
+        pytest.skip("there is no Chromium; run: make browser")
+    own = {"LD_LIBRARY_PATH": f"{CHROMIUM.parent}/lib", "FONTCONFIG_PATH": str(CHROMIUM.parent)}
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=["--no-sandbox", "--disable-gpu"],  # it may be root's, and sees only our page
+            env={**os.environ, **(own if "OUTRIDER_BROWSER" not in os.environ else {})},
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """With `parametrize(..., indirect=True)`: what the context is made with."""
+    context = browser.new_context(**{"viewport": WIDE, **getattr(request, "param", {})})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+    yield page
+    context.close()
+    assert page.errors == []
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def target(home: Path) -> Iterator[LocalVerifier]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        target = open_verifier(catalog.find("tiny"), SETTINGS)
+    yield target
+    target.close()
+
+
+@dataclass
+class Device:
+    """One that drafts for the target behind a link. `url` is where its page is."""
+
+    runtime: Runtime
+    url: str
+
+
+@pytest.fixture
+def device(home: Path, target: LocalVerifier, request: pytest.FixtureRequest) -> Iterator[Device]:
+    """Parametrized with its drafter: `tiny` agrees with the target, which is the same, `other` does not."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("OUTRIDER_HOME", str(home))
+        address = stack.enter_context(running(create_server(target.loop, UNHURRIED)))
+        runtime = stack.enter_context(Runtime.remote(f"http://{address}", "tiny", request.param, SETTINGS))
+        runtime._breaker = Breaker(BreakerPolicy(first_s=0.01, longest_s=0.03))
+        url = stack.enter_context(endpoint(runtime, is_remote=True, model="tiny"))
+        yield Device(runtime, url.removesuffix("/v1"))
