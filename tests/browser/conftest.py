@@ -1,7 +1,8 @@
 """A real headless Chromium, a page of it that may log no error, and devices with tiny real models to load it from."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.edge_runtime.api.tiny import SETTINGS, endpoint, write_store
 from tests.serving import UNHURRIED, running
 
 CHROMIUM = Path(os.environ.get("OUTRIDER_BROWSER", Path(__file__).parent.parent.parent / ".venv/chromium/chromium"))
+PASS_S, ALONE_S = 0.02, 0.06  # a step; as slow as models of weight are: a hand on the page is in time
 WIDE, NARROW = {"width": 900, "height": 720}, {"width": 360, "height": 640}
 
 
@@ -61,8 +63,17 @@ def target(home: Path) -> Iterator[LocalVerifier]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTRIDER_HOME", str(home))
         target = open_verifier(catalog.find("tiny"), SETTINGS)
+    target.engine.extend = slowed(target.engine.extend, lambda: PASS_S)  # type: ignore[method-assign]
     yield target
     target.close()
+
+
+def slowed(work: Callable[..., Any], pause_s: Callable[[], float]) -> Callable[..., Any]:
+    def slow(*arguments: Any) -> Any:
+        time.sleep(pause_s())
+        return work(*arguments)
+
+    return slow
 
 
 @dataclass
@@ -81,6 +92,8 @@ def device(home: Path, target: LocalVerifier, request: pytest.FixtureRequest) ->
         patch.setenv("OUTRIDER_HOME", str(home))
         address = stack.enter_context(running(create_server(target.loop, UNHURRIED)))
         runtime = stack.enter_context(Runtime.remote(f"http://{address}", "tiny", request.param, SETTINGS))
+        assert runtime.drafter is not None
+        runtime.drafter.propose = slowed(runtime.drafter.propose, lambda: ALONE_S * runtime.link_switch.is_cut)  # type: ignore[method-assign]
         runtime._breaker = Breaker(BreakerPolicy(first_s=0.01, longest_s=0.03))
         url = stack.enter_context(endpoint(runtime, is_remote=True, model="tiny"))
         yield Device(runtime, url.removesuffix("/v1"))

