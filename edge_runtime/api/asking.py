@@ -16,7 +16,7 @@ from edge_runtime.api.errors import of_the_verifier
 from edge_runtime.api.modes import Mode
 from edge_runtime.api.schemas import ChatMessage, ChatRequest, CompletionRequest, Request, ResponseFormat, Wishes
 from edge_runtime.api.telling import Telling, telling
-from edge_runtime.api.tool_calls import check_template, must_call
+from edge_runtime.api.tool_calls import check_tools, must_call
 from edge_runtime.options import LIMIT, MAX_ANSWERS, Options, TokenIds, check_request
 from outrider.choice import MAX_SEED, SamplingParams
 from outrider.constraint import Grammar
@@ -46,7 +46,7 @@ class Asked:
         for number in range(len(self.prompts) * self.n):
             prompt, offset = self.prompts[number // self.n], number % self.n
             params = replace(self.params, seed=self.params.seed + offset)
-            events = self.mode.runtime.generate(prompt, params, **self.options)
+            events = self.mode.answer(prompt, params, **self.options)
             # Where nobody verifies nothing is ever taken back, so all of it may be told at once.
             shows = self.shows_provisional and self.mode.has_target
             try:
@@ -62,7 +62,7 @@ def asked_of_chat(request: ChatRequest, mode: Mode, headers: Mapping[str, str]) 
     tools = request.tools if request.tools and request.tool_choice != "none" else None
     grammar = _grammar(request.response_format)
     if tools:
-        check_template(codec.template)
+        check_tools(codec)
         if grammar is not None:
             raise InvalidParameter("response_format is not for answers that may be calls; leave it or the tools out")
         grammar = must_call(codec, tools, request.tool_choice)

@@ -1,12 +1,20 @@
 """What a request's `model` chooses: not a model but a way of answering, each with the runtime that answers so.
 
-Knows no HTTP. The runtimes share one drafter and one target; nothing is loaded twice.
+The ways share one target and one drafter. A drafter that goes to and fro between answers reads them again each time,
+so one answer at a time is drafted for; the others come from the target alone, which says the same. Knows no HTTP.
 """
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Unpack
 
+from edge_runtime.answer import Answering
+from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
-from outrider.errors import UnknownModel
+from outrider.choice import SamplingParams
+from outrider.errors import LinkLost, UnknownModel
 
 __all__ = ["Mode", "Modes"]
 
@@ -19,11 +27,39 @@ WHY_NOT = {
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """`has_target`: it may be verified, what is answered so. `is_final`: nothing is ever taken back."""
+    """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
+
+    Whoever has `turn` is drafted for.
+    """
 
     name: str
     runtime: Runtime
-    has_target: bool = True
+    plain: Runtime | None
+    turn: asyncio.Lock
+
+    @property
+    def has_target(self) -> bool:
+        return self.plain is not None
+
+    async def answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """As Runtime.generate. Who may be answered without the target waits for the drafter where that is all there
+        is."""
+        if self.plain is not None and self.turn.locked():
+            has_begun = False
+            try:
+                async with aclosing(self.plain.generate(prompt, params, **options)) as events:
+                    async for event in events:
+                        has_begun = True
+                        yield event
+                return
+            except LinkLost:
+                if has_begun or options.get("is_strict", False):
+                    raise
+        async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
+            async for event in events:
+                yield event
 
 
 class Modes:
@@ -33,15 +69,16 @@ class Modes:
     """
 
     def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "") -> None:
-        found = [Mode("auto", runtime)]
+        plain, turn = runtime.without_drafts(), asyncio.Lock()
+        found = [Mode("auto", runtime, plain, turn)]
         if is_remote:
-            found += [Mode("hybrid", runtime), Mode("cloud", runtime.without_drafts())]
+            found += [Mode("hybrid", runtime, plain, turn), Mode("cloud", plain, plain, asyncio.Lock())]
             if runtime.drafter is not None and runtime.drafter.can_answer:
-                found.append(Mode("local", runtime.alone(), has_target=False))
+                found.append(Mode("local", runtime.alone(), None, turn))
         else:
-            found.append(Mode("local", runtime))
+            found.append(Mode("local", runtime, plain, turn))
         if model and model not in (*WHY_NOT, "auto"):
-            found.append(Mode(model, runtime))
+            found.append(Mode(model, runtime, plain, turn))
         self._modes = {mode.name: mode for mode in found}
 
     @property
