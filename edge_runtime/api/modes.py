@@ -7,14 +7,15 @@ so one answer at a time is drafted for; the others come from the target alone, w
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 from edge_runtime.answer import Answering
+from edge_runtime.api.tasks import cancelled
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
-from outrider.errors import LinkLost, UnknownModel
+from outrider.errors import LinkLost, Moved, UnknownModel
 
 __all__ = ["Mode", "Modes"]
 
@@ -36,6 +37,7 @@ class Mode:
     runtime: Runtime
     plain: Runtime | None
     turn: asyncio.Lock
+    leaving: asyncio.Event
 
     @property
     def has_target(self) -> bool:
@@ -44,8 +46,26 @@ class Mode:
     async def answer(
         self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
     ) -> AsyncGenerator[Answering, None]:
-        """As Runtime.generate. Who may be answered without the target waits for the drafter where that is all there
-        is."""
+        """As Runtime.generate, and Moved from when the server is `leaving`."""
+        async with aclosing(self._answer(prompt, params, **options)) as events:
+            coming: asyncio.Task[Answering] | None = None
+            leaving = asyncio.create_task(self.leaving.wait())
+            try:
+                while True:
+                    coming = asyncio.create_task(_next(events))
+                    await asyncio.wait((coming, leaving), return_when=asyncio.FIRST_COMPLETED)
+                    if not coming.done():
+                        raise Moved("this server is stopping; ask again when it is back")
+                    if (event := coming.result()) is None:
+                        return
+                    yield event
+            finally:
+                await cancelled(coming, leaving)
+
+    async def _answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """Who may be answered without the target waits for the drafter where that is all there is."""
         if self.plain is not None and self.turn.locked():
             has_begun = False
             try:
@@ -69,21 +89,27 @@ class Modes:
     """
 
     def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "") -> None:
+        self._leaving = asyncio.Event()
         plain, turn = runtime.without_drafts(), asyncio.Lock()
-        found = [Mode("auto", runtime, plain, turn)]
+        auto = Mode("auto", runtime, plain, turn, self._leaving)
+        found = [auto]
         if is_remote:
-            found += [Mode("hybrid", runtime, plain, turn), Mode("cloud", plain, plain, asyncio.Lock())]
+            found += [replace(auto, name="hybrid"), replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock())]
             if runtime.drafter is not None and runtime.drafter.can_answer:
-                found.append(Mode("local", runtime.alone(), None, turn))
+                found.append(replace(auto, name="local", runtime=runtime.alone(), plain=None))
         else:
-            found.append(Mode("local", runtime, plain, turn))
+            found.append(replace(auto, name="local"))
         if model and model not in (*WHY_NOT, "auto"):
-            found.append(Mode(model, runtime, plain, turn))
+            found.append(replace(auto, name=model))
         self._modes = {mode.name: mode for mode in found}
 
     @property
     def names(self) -> list[str]:
         return list(self._modes)
+
+    def leave(self) -> None:
+        """Answers under way end with Moved, and so do those to come."""
+        self._leaving.set()
 
     def find(self, name: str) -> Mode:
         """Raises UnknownModel."""
@@ -94,3 +120,11 @@ class Modes:
             error.http_status = 404
             raise error
         return mode
+
+
+async def _next(events: AsyncGenerator[Answering, None]) -> Answering | None:
+    """None after the last."""
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        return None
