@@ -46,9 +46,9 @@ class Asked:
             params = replace(self.params, seed=self.params.seed + offset)
             events = self.mode.answer(prompt, params, **self.options)
             # Where nobody verifies nothing is ever taken back, so all of it may be told at once.
-            shows = self.shows_provisional and self.mode.has_target
+            shows = self.shows_provisional or not self.mode.has_target
             try:
-                async with aclosing(telling(events, shows_provisional=shows or not self.mode.has_target)) as told:
+                async with aclosing(telling(events, shows_provisional=shows)) as told:
                     async for each in told:
                         yield number, each
             except OutriderError as error:

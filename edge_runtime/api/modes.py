@@ -48,7 +48,7 @@ class Mode:
     ) -> AsyncGenerator[Answering, None]:
         """As Runtime.generate, and Moved from when the server is `leaving`."""
         async with aclosing(self._answer(prompt, params, **options)) as events:
-            coming: asyncio.Task[Answering] | None = None
+            coming: asyncio.Task[Answering | None] | None = None
             leaving = asyncio.create_task(self.leaving.wait())
             try:
                 while True:
