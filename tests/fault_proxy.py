@@ -1,7 +1,8 @@
 """A TCP proxy that does to connections what networks do, in Toxiproxy's words. Knows bytes; nothing of WebSockets.
 
-Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...). What passed is kept,
-with the time it passed, for tests that look at traffic. Runs in the caller's event loop and ends all it started.
+Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...) and asked for anew with
+every piece. What passed is kept, with the time it passed, for tests that look at traffic. Runs in the caller's event
+loop and ends all it started.
 """
 
 import asyncio
@@ -42,16 +43,19 @@ class Traffic:
     up: list[tuple[float, bytes]] = field(default_factory=list)
     down: list[tuple[float, bytes]] = field(default_factory=list)
     was_cut: bool = False
+    was_reset: bool = False
 
 
 class FaultProxy:
     """`async with FaultProxy(port) as proxy:` listens on `proxy.port` and passes on to `port`, both on loopback."""
 
     def __init__(self, port: int, *, up: Choose = lambda n: CLEAR, down: Choose = lambda n: CLEAR, seed: int = 0):
-        self._upstream = port
+        self.upstream = port
         self.up, self.down = up, down
         self._random = random.Random(seed)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Traffic] = {}
+        self._num_held = 0  # connections of lower numbers are held
+        self._released = asyncio.Event()
         self._server: asyncio.Server | None = None
         self.port = 0
         self.traffic: list[Traffic] = []  # by connection
@@ -77,62 +81,85 @@ class FaultProxy:
         """Toxiproxy's `down`: refuse connections, and cut those that are open."""
         assert self._server is not None
         self._server.close()
-        for task in self._running:
+        await self.cut()
+
+    async def cut(self, *, is_reset: bool = False) -> None:
+        """End the connections that are open."""
+        for task, traffic in self._running.items():
+            traffic.was_cut, traffic.was_reset = True, is_reset
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def hold(self) -> None:
+        """What the connections of now carry from here on arrives after `release`, though later ones pass it by."""
+        self._num_held = len(self.traffic)
+        self._released.clear()
+
+    def release(self) -> None:
+        self._num_held = 0
+        self._released.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
         number, traffic = len(self.traffic), Traffic()
+        self._running[task] = traffic
         self.traffic.append(traffic)
         writers = [writer]
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             writers.append(far_writer)
             ways = [
-                (reader, far_writer, self.up(number), traffic.up),
-                (far_reader, writer, self.down(number), traffic.down),
+                (reader, far_writer, lambda: self.up(number), traffic.up),
+                (far_reader, writer, lambda: self.down(number), traffic.down),
             ]
-            pipes = [asyncio.create_task(self._pipe(*way, traffic)) for way in ways]
+            pipes = [asyncio.create_task(self._pipe(number, *way, traffic)) for way in ways]
             try:
                 await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for pipe in pipes:
                     pipe.cancel()
                 await asyncio.gather(*pipes, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):  # nobody behind, or `stop`
+        except (OSError, asyncio.CancelledError):  # nobody behind, or `cut`
             pass
         finally:
-            is_reset = traffic.was_cut and (self.up(number).reset_peer or self.down(number).reset_peer)
             for each in writers:
-                if is_reset:
+                if traffic.was_reset:
                     sock: socket.socket = each.get_extra_info("socket")
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     each.transport.abort()
                 each.close()
-            self._running.discard(task)
+            del self._running[task]
 
     async def _pipe(
         self,
+        number: int,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        toxics: Toxics,
+        choose: Callable[[], Toxics],
         seen: list[tuple[float, bytes]],
         traffic: Traffic,
     ) -> None:
-        left = toxics.limit_data
-        with suppress(OSError):
-            while left > 0 and (data := await reader.read(min(toxics.slicer, 2**16))):
-                data = data[: int(min(left, len(data)))]
-                left -= len(data)
-                wait_s = toxics.latency_s + self._random.uniform(0, toxics.jitter_s) + len(data) / toxics.bandwidth
-                if wait_s:
-                    await asyncio.sleep(wait_s)
-                seen.append((time.perf_counter(), data))
+        passed = 0
+        while passed < (toxics := choose()).limit_data:
+            try:
+                data = await reader.read(min(toxics.slicer, 2**16))
+            except OSError:
+                return
+            if not data:
+                return
+            if number < self._num_held:
+                await self._released.wait()
+            toxics = choose()
+            data = data[: max(0, int(min(toxics.limit_data - passed, len(data))))]
+            passed += len(data)
+            wait_s = toxics.latency_s + self._random.uniform(0, toxics.jitter_s) + len(data) / toxics.bandwidth
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            seen.append((time.perf_counter(), data))
+            with suppress(OSError):  # who is gone hears no more; the other may still be heard
                 writer.write(data)
                 await writer.drain()
-        traffic.was_cut = traffic.was_cut or left <= 0
-        if left <= 0 and toxics.timeout:
+        traffic.was_cut, traffic.was_reset = True, traffic.was_reset or toxics.reset_peer
+        if toxics.timeout:
             await asyncio.Event().wait()
