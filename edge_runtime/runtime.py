@@ -157,7 +157,7 @@ class Runtime:
             answers_alone=self._verifier is None and not options.get("is_strict", False),
         )
         with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
-            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
@@ -197,11 +197,11 @@ class Runtime:
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )
-            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
-    def _session(self, scribe: Scribe) -> Session:
+    def _session(self) -> Session:
         return Session(
             self._open_link(),
             self.drafter,
@@ -209,7 +209,6 @@ class Runtime:
             self._drafting,
             max_ahead=self._max_ahead,
             breaker=self._breaker,
-            keep=scribe.write,
         )
 
     def network_changed(self) -> None:

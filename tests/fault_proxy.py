@@ -84,11 +84,15 @@ class FaultProxy:
         await self.cut()
 
     async def cut(self, *, is_reset: bool = False) -> None:
-        """End the connections that are open."""
+        """End the connections that are open, whatever they have under way."""
         for task, traffic in self._running.items():
             traffic.was_cut, traffic.was_reset = True, is_reset
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    @property
+    def is_holding(self) -> bool:
+        return self._num_held > 0
 
     def hold(self) -> None:
         """What the connections of now carry from here on arrives after `release`, though later ones pass it by."""
@@ -105,7 +109,7 @@ class FaultProxy:
         number, traffic = len(self.traffic), Traffic()
         self._running[task] = traffic
         self.traffic.append(traffic)
-        writers = [writer]
+        writers, is_over = [writer], False
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             writers.append(far_writer)
@@ -120,13 +124,16 @@ class FaultProxy:
                 for pipe in pipes:
                     pipe.cancel()
                 await asyncio.gather(*pipes, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):  # nobody behind, or `cut`
+        except OSError:  # nobody behind
             pass
+        except asyncio.CancelledError:  # `cut`
+            is_over = True
         finally:
             for each in writers:
                 if traffic.was_reset:
                     sock: socket.socket = each.get_extra_info("socket")
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if traffic.was_reset or is_over:
                     each.transport.abort()
                 each.close()
             del self._running[task]

@@ -29,7 +29,7 @@ from outrider.tokens import BYTE_OF, TextCodec
 from tests.edge_runtime.test_offline import App
 from tests.toy_gguf import SPECIALS, WORDS, toy_metadata, write_model
 
-QUICK = Retry(first_attempts=4, attempts=8, base_s=0.001, cap_s=0.005)
+QUICK = Retry(first_attempts=20, attempts=40, base_s=0.001, cap_s=0.01)
 QUICK_BREAKER = BreakerPolicy(first_s=0.005, longest_s=0.02)
 FIRST_CHARS = "abc .é"  # of the toy's sixteen ids: é is two of them, so that tokens end inside a character
 
@@ -121,9 +121,9 @@ class Device:
         self.number = self.journal.unfinished()[-1].id
         self._run(scribe, _request(asked, asked.target, answers_alone=answers_alone), asked.stop)
 
-    async def resume(self, *, answers_alone: bool = False) -> None:
+    async def resume(self) -> None:
         scribe, generation = await WatchedScribe.resume(self.journal, self.number)
-        request = _request(generation.asked, generation.target, answers_alone=answers_alone)
+        request = _request(generation.asked, generation.target, answers_alone=False)
         request = replace(request, verified_ids=generation.verified_ids, provisional_ids=generation.provisional_ids)
         self._run(scribe, request, generation.asked.stop)
 
@@ -139,9 +139,8 @@ class Device:
             max_ahead=MAX_AHEAD,
             retry=QUICK,
             breaker=self.breaker,
-            keep=scribe.write,
             max_silence_s=0.3,
-            alone_after_s=0.05,
+            alone_after_s=0.02,
         )
         self._events = tell(self.session, request, self._codec, stop, scribe)
 
@@ -177,7 +176,7 @@ class Device:
             self.scribe.close()
         self._next = self._events = None
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self.kill()
         self._executor.shutdown()
         if self._drafter is not None:
