@@ -1,8 +1,8 @@
 """A TCP proxy that does to connections what networks do, in Toxiproxy's words. Knows bytes; nothing of WebSockets.
 
-Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...) and asked for anew with
-every piece. What passed is kept, with the time it passed, for tests that look at traffic. Runs in the caller's event
-loop and ends all it started.
+Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...), anew for every piece.
+What passed is kept, with the time it passed, for tests that look at traffic. Runs in the caller's event loop and ends
+all it started.
 """
 
 import asyncio

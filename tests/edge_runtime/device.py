@@ -1,4 +1,4 @@
-"""A device for tests: a drafter over the toy, a journal, and an app that hears an answer and checks that it makes sense.
+"""A device for tests: a drafter over the toy, a journal, and an app that checks what it hears.
 
 What it does is what `Runtime` does, with short waits. It can be killed between any two moments, and resumed.
 """
@@ -15,8 +15,8 @@ from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.answer import Answering, Piece, tell
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.drafters import Drafter
-from edge_runtime.events import Event, Finished, Retracted, Token
-from edge_runtime.journal import Asked, Generation, Journal, Scribe
+from edge_runtime.events import Event, Finished, Retracted
+from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import WebSocketLink
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry

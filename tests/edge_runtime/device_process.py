@@ -1,18 +1,20 @@
 """A device in a process of its own, to be killed: it says every event that its app hears.
 
 Run as a program it is a fork server: it imports once, and starts a device for every line
-`journal pipe url number drafter` it reads, which begins an answer (number 0) or resumes one. First it says the number.
+`journal pipe url number drafter` it reads, which begins an answer (number 0) or resumes one. The server says its
+process id, and how it ended; the device says the answer's number into the pipe, then a word for each event, and waits.
 """
 
 import asyncio
 import os
+import signal
 import sys
+import traceback
 from contextlib import aclosing
 from pathlib import Path
 
 from edge_runtime.events import Event, Finished, Retracted, Token
 from edge_runtime.journal import Asked, Journal
-from outrider.errors import OutriderError
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.edge_runtime.device import Device, toy_codec
@@ -56,15 +58,18 @@ def serve(codec: TextCodec) -> None:
         child = os.fork()
         if child == 0:
             os.dup2(pipe, 1)
+            os.close(pipe)
             try:
                 asyncio.run(answer(codec, Path(path), url, int(number), int(seed)))
-            except OutriderError as error:
-                print(error.code, end=" ", flush=True)
-            os._exit(0)
+                os.close(1)
+                signal.pause()
+            finally:
+                traceback.print_exc()
+                os._exit(1)
         os.close(pipe)
         os.write(1, b"%d\n" % child)
-        os.waitpid(child, 0)
-        os.write(1, b"ended\n")
+        _, status = os.waitpid(child, 0)
+        os.write(1, b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import edge_runtime.links.websocket as websocket_link
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Said, Verifier
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter
-from edge_runtime.events import Alone, Event, Finished, Retracted, Token
+from edge_runtime.events import Alone, Event, Retracted, Token
 from edge_runtime.journal import Asked, Journal
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
