@@ -20,7 +20,7 @@ from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.edge_runtime.device import Device, toy_codec
 from tests.edge_runtime.test_offline import drafter_of
 
-NUM_TOKENS = 120
+NUM_TOKENS = 60
 ASKED = Asked(PROMPT, NUM_TOKENS, SAMPLED, vocabulary="v")
 
 

@@ -304,7 +304,7 @@ STEADY = settings(
 
 
 class TestFaults(Faults.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(STEADY, max_examples=int(__import__("os").environ.get("EX", "40")))
+    settings = settings(STEADY, max_examples=60)
 
 
 @pytest.mark.slow

@@ -1,25 +1,36 @@
 """A journal whose writer is killed, whose disk is full, whose bytes are torn or changed: nothing verified is lost."""
 
+import asyncio
 import math
 import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, aclosing, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-from edge_runtime.journal import Asked, Generation, Journal
+from edge_runtime.ahead import AheadPace
+from edge_runtime.answer import Answering, Piece, tell
+from edge_runtime.events import Finished, Token
+from edge_runtime.journal import Asked, Generation, Journal, Scribe
+from edge_runtime.links import WebSocketLink
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider.errors import DiskFull, InvalidJournal, JournalError
 from tests.cloud_verifier.test_verifier import SAMPLED, target_alone
-from tests.edge_runtime.device_process import NUM_TOKENS
+from tests.edge_runtime.device import toy_codec
+from tests.edge_runtime.device_process import ASKED, NUM_TOKENS
 from tests.edge_runtime.journal.writer import PROMPT
 from tests.edge_runtime.test_offline import OTHER, TARGET, SlowEngine, drafter_alone, unused_port
 from tests.edge_runtime.test_session import toy_loop
@@ -144,6 +155,83 @@ def test_a_full_disk_at_every_write_keeps_the_old_state_and_the_next_write_bring
             assert journal.generation(record.id).token_ids == [*streamed, 99]
             journal.check_integrity()
     assert refused > 50
+
+
+@pytest.mark.parametrize("is_freed", [True, False], ids=["freed in time", "full to the end"])
+def test_a_disk_that_fills_up_in_the_middle_of_an_answer(is_freed: bool, tmp_path: Path) -> None:
+    """The answer goes on; what could not be written is told, and made up for when there is room."""
+    want = target_alone(num_tokens=NUM_TOKENS)
+    codec = toy_codec(tmp_path / "model")
+    request = GenerationRequest(ASKED.prompt_ids, NUM_TOKENS, SAMPLED)
+
+    async def answer(scribe: Scribe, request: GenerationRequest, url: str) -> AsyncIterator[Answering]:
+        with ThreadPoolExecutor(1) as executor, closing(scribe):
+            session = Session(WebSocketLink(url), None, AheadPace(), executor)
+            async with aclosing(tell(session, request, codec, [], scribe)) as events:
+                async for event in events:
+                    yield event
+
+    async def main(journal: Journal, url: str) -> tuple[list[int], Finished]:
+        log = Path(f"{journal.path}-wal")
+        scribe, heard = await Scribe.begin(journal, ASKED, None), list[int]()
+        with ExitStack() as disk:
+            async for event in answer(scribe, request, url):
+                if isinstance(event, Finished):
+                    return heard, event
+                assert isinstance(event, Piece)
+                assert event.token
+                heard.append(event.token.token_id)
+                if len(heard) == 20:
+                    disk.enter_context(no_room(log.stat().st_size))  # noqa: ASYNC240  it is done at once
+                if len(heard) == 40 and is_freed:
+                    disk.close()
+        raise AssertionError
+
+    async def resume(journal: Journal, number: int, url: str) -> Finished:
+        scribe, found = await Scribe.resume(journal, number)
+        *_, last = [event async for event in answer(scribe, replace(request, verified_ids=found.verified_ids), url)]
+        assert isinstance(last, Finished)
+        return last
+
+    with toy_loop() as (loop, _), serving(loop) as url, Journal(tmp_path / "journal.sqlite") as journal:
+        heard, finished = asyncio.run(main(journal, url))
+        assert heard == want
+        [conversation] = journal.conversations()
+        [found] = journal.generations(conversation.name)
+        if is_freed:
+            assert finished.not_kept is None
+        else:
+            assert isinstance(finished.not_kept, DiskFull)
+            assert 20 <= found.num_verified < NUM_TOKENS
+            assert found.verified_ids == want[: found.num_verified]
+            assert asyncio.run(resume(journal, found.id, url)).not_kept is None
+        found = journal.generation(found.id)
+        assert (found.verified_ids, found.provisional_ids, found.finish) == (want, [], "length")
+        journal.check_integrity()
+
+
+def test_a_write_that_nobody_waits_for_any_more_is_done_before_the_end(tmp_path: Path) -> None:
+    """Whoever resumes the answer next must not be overtaken by it."""
+
+    async def main(journal: Journal) -> None:
+        scribe = await Scribe.begin(journal, ASKED, None)
+        with closing(sqlite3.connect(journal.path, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(scribe.write([Token(len(ASKED.prompt_ids), 7, None)]))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            writing.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not writing.done()
+            stranger.execute("COMMIT")
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        scribe.close()
+        assert [found.token_ids for found in journal.unfinished()] == [[7]]
+
+    with Journal(tmp_path / "journal.sqlite", busy_s=30) as journal:
+        asyncio.run(main(journal))
 
 
 def test_a_full_disk_while_it_is_made_leaves_nothing_that_cannot_be_opened(tmp_path: Path) -> None:
