@@ -303,6 +303,7 @@ STEADY = settings(
 )
 
 
+@pytest.mark.long
 class TestFaults(Faults.TestCase):  # type: ignore[name-defined, misc]
     settings = settings(STEADY, max_examples=60)
 
