@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from outrider.choice import SamplingParams
 from outrider.errors import ModelMismatch, ProtocolError, VocabularyMismatch
-from outrider.wire import Open, Opened, Params, pack_ids
+from outrider.search import SearchParams
+from outrider.wire import Open, Opened, Params, Search, pack_ids
 
 __all__ = ["GenerationRequest"]
 
@@ -22,9 +23,11 @@ class GenerationRequest:
     target: str = ""  # fingerprint of the target's weights; "" takes whatever the verifier runs
     num_logprobs: int = -1  # likeliest ids told with each token; 0 the token's own log-probability alone, -1 none
     wants_signature: bool = False  # of the verifier, under what it chose
+    self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
     answers_alone: bool = False  # while no verifier is heard the drafter answers, provisionally
     verified_ids: Sequence[int] = ()
     provisional_ids: Sequence[int] = ()
+    search: SearchParams = field(default_factory=SearchParams)  # one that searches takes no drafter
 
     @property
     def limit(self) -> int:
@@ -44,6 +47,8 @@ class GenerationRequest:
             num_logprobs=self.num_logprobs,
             is_padded=is_padded,
             wants_signature=self.wants_signature,
+            search=Search.of(self.search),
+            self_drafts=self.self_drafts,
         )
 
     def check(self, opened: object, length: int, target: str) -> Opened:

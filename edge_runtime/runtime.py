@@ -20,7 +20,7 @@ from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.options import MAX_TOKENS, Message, Options, check_request
 from edge_runtime.pacing import Pace
-from edge_runtime.parts import DEFAULT_TARGET, open_drafter, tokenizer_source
+from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
 from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
@@ -29,6 +29,7 @@ from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
+from outrider.search import SearchParams
 from outrider.tokens import TextCodec
 
 __all__ = ["Runtime"]
@@ -76,12 +77,17 @@ class Runtime:
         progress: Progress = silent,
         *,
         journal: Journal | None = None,
+        uses_past: bool = False,
     ) -> Self:
-        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running."""
+        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running.
+
+        Answers are kept in `journal`; with `uses_past` what is in it is drafted from, too.
+        """
         settings = settings or EngineSettings()
         folder = catalog.find(target)
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder, settings, progress)
+        past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
+        drafting = open_drafter(drafter, folder, settings, progress, past)
         try:
             verifier = open_verifier(folder, settings, progress)
         except BaseException:
@@ -102,18 +108,20 @@ class Runtime:
         token: str = "",
         tls: ssl.SSLContext | None = None,
         journal: Journal | None = None,
+        uses_past: bool = False,
         vocabulary: str = "",
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
         With `vocabulary`, a fingerprint, it is any tokenizer on this machine that has that. `token` and `tls` are what
-        the verifier is shown and what of it is trusted, as for WebSocketLink.
+        the verifier is shown and what of it is trusted, as for WebSocketLink; `journal` and `uses_past` as for `local`.
         """
         WebSocketLink(url)  # a bad address is told before anything is loaded
         folder = catalog.find(target or tokenizer_source(drafter, vocabulary))
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress)
+        past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
+        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress, past)
         asked = folder.manifest.fingerprint if target else ""
         return cls(
             codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked, journal=journal
@@ -131,7 +139,8 @@ class Runtime:
         `num_logprobs` from 0 on each token has the target's log-probability, and those of so many likeliest ids.
         With `wants_receipt` Finished carries one, signed where the verifier signs and no stop string cut the answer.
         One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
-        cannot be done, LinkError and EngineError for what broke.
+        cannot be done, LinkError and EngineError for what broke. A `search` is the verifier's: nothing is drafted for
+        it, nobody answers alone, and text comes as far as it is certain.
         """
         params = params or SamplingParams()
         check_request(prompt, params, **options)
@@ -149,15 +158,16 @@ class Runtime:
             self._manifest.tokenizer_fingerprint,
             messages,
             list(options.get("stop", ())),
+            options.get("search", SearchParams()),
         )
         request = replace(
             _request(asked, asked.target),
             num_logprobs=options.get("num_logprobs", -1),
             wants_signature=options.get("wants_receipt", False),
-            answers_alone=self._verifier is None and not options.get("is_strict", False),
+            answers_alone=self._verifier is None and not options.get("is_strict", False) and not _searches(asked),
         )
         with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
-            async with aclosing(tell(self._session(), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
@@ -197,14 +207,14 @@ class Runtime:
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )
-            async with aclosing(tell(self._session(), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
-    def _session(self) -> Session:
+    def _session(self, asked: Asked) -> Session:
         return Session(
             self._open_link(),
-            self.drafter,
+            None if _searches(asked) else self.drafter,
             self._pace,
             self._drafting,
             max_ahead=self._max_ahead,
@@ -233,4 +243,17 @@ class Runtime:
 
 
 def _request(asked: Asked, target: str) -> GenerationRequest:
-    return GenerationRequest(asked.prompt_ids, asked.max_tokens, asked.params, asked.stop_ids, asked.vocabulary, target)
+    return GenerationRequest(
+        asked.prompt_ids,
+        asked.max_tokens,
+        asked.params,
+        asked.stop_ids,
+        asked.vocabulary,
+        target,
+        self_drafts=True,
+        search=asked.search,
+    )
+
+
+def _searches(asked: Asked) -> bool:
+    return asked.search.num_lanes > 1

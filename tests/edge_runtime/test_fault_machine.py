@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import edge_runtime.links.websocket as websocket_link
+from benchmarks.fault_proxy import CLEAR, FaultProxy, Toxics
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Said, Verifier
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter
@@ -28,7 +29,6 @@ from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.device import Device, text_of, toy_codec
 from tests.edge_runtime.test_offline import GREEDY, OTHER, TARGET, SlowEngine, drafter_of
-from tests.fault_proxy import CLEAR, FaultProxy, Toxics
 from tests.serving import serving_here
 
 R = TypeVar("R")
@@ -305,7 +305,7 @@ STEADY = settings(
 
 @pytest.mark.long
 class TestFaults(Faults.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(STEADY, max_examples=60)
+    settings = settings(STEADY, max_examples=50)
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """A TCP proxy that does to connections what networks do, in Toxiproxy's words. Knows bytes; nothing of WebSockets.
 
 Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...), anew for every piece.
-What passed is kept, with the time it passed, for tests that look at traffic. Runs in the caller's event loop and ends
-all it started.
+Latency delays pieces and holds nothing up: as on a long cable, many may be under way at once. What passed is kept, with
+the time it passed, for whoever looks at traffic. Runs in the caller's event loop and ends all it started.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, TypeAlias
 
 __all__ = ["CLEAR", "FaultProxy", "Toxics", "Traffic"]
 
@@ -23,9 +23,9 @@ __all__ = ["CLEAR", "FaultProxy", "Toxics", "Traffic"]
 class Toxics:
     """One direction of one connection. Pieces stay in order, whatever happens to them."""
 
-    latency_s: float = 0.0  # a piece is held for so long,
-    jitter_s: float = 0.0  # and up to this much longer, at random
-    bandwidth: float = math.inf  # bytes a second
+    latency_s: float = 0.0  # a piece arrives so much later,
+    jitter_s: float = 0.0  # and up to this much more, at random
+    bandwidth: float = math.inf  # bytes a second; what comes after waits for its turn
     slicer: int = 2**16  # a piece has at most so many bytes
     limit_data: float = math.inf  # after so many bytes the connection is cut, both ways
     reset_peer: bool = False  # the cut is a reset (RST), not an end (FIN)
@@ -33,7 +33,9 @@ class Toxics:
 
 
 CLEAR = Toxics()
+MAX_UNDER_WAY = 4096  # pieces; a far end that does not read is felt at the near one
 Choose = Callable[[int], Toxics]
+UnderWay: TypeAlias = "asyncio.Queue[tuple[float, bytes]]"
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Traffic:
 
     up: list[tuple[float, bytes]] = field(default_factory=list)
     down: list[tuple[float, bytes]] = field(default_factory=list)
+    most_under_way: int = 0  # pieces of one direction, at once
     was_cut: bool = False
     was_reset: bool = False
 
@@ -52,7 +55,7 @@ class FaultProxy:
     def __init__(self, port: int, *, up: Choose = lambda n: CLEAR, down: Choose = lambda n: CLEAR, seed: int = 0):
         self.upstream = port
         self.up, self.down = up, down
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311
         self._running: dict[asyncio.Task[None], Traffic] = {}
         self._num_held = 0  # connections of lower numbers are held
         self._released = asyncio.Event()
@@ -147,26 +150,48 @@ class FaultProxy:
         seen: list[tuple[float, bytes]],
         traffic: Traffic,
     ) -> None:
+        """Write out what `_take` takes in, each piece when it is due."""
+        under_way: UnderWay = asyncio.Queue(MAX_UNDER_WAY)
+        taking = asyncio.create_task(self._take(reader, choose, under_way, traffic))
+        try:
+            while True:
+                due_s, data = await under_way.get()
+                if (wait_s := due_s - time.perf_counter()) > 0:
+                    await asyncio.sleep(wait_s)
+                if number < self._num_held:
+                    await self._released.wait()
+                if not data:
+                    break
+                seen.append((time.perf_counter(), data))
+                with suppress(OSError):  # who is gone hears no more; the other may still be heard
+                    writer.write(data)
+                    await writer.drain()
+            if (cut := await taking) is not None:
+                traffic.was_cut, traffic.was_reset = True, traffic.was_reset or cut.reset_peer
+                if cut.timeout:
+                    await asyncio.Event().wait()
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+    async def _take(
+        self, reader: asyncio.StreamReader, choose: Callable[[], Toxics], under_way: UnderWay, traffic: Traffic
+    ) -> Toxics | None:
+        """Take pieces in, each with the time when it is due, and an empty one for the end; what cut them, if so."""
         passed = 0
-        while passed < (toxics := choose()).limit_data:
-            try:
-                data = await reader.read(min(toxics.slicer, 2**16))
-            except OSError:
-                return
-            if not data:
-                return
-            if number < self._num_held:
-                await self._released.wait()
-            toxics = choose()
-            data = data[: max(0, int(min(toxics.limit_data - passed, len(data))))]
-            passed += len(data)
-            wait_s = toxics.latency_s + self._random.uniform(0, toxics.jitter_s) + len(data) / toxics.bandwidth
-            if wait_s:
-                await asyncio.sleep(wait_s)
-            seen.append((time.perf_counter(), data))
-            with suppress(OSError):  # who is gone hears no more; the other may still be heard
-                writer.write(data)
-                await writer.drain()
-        traffic.was_cut, traffic.was_reset = True, traffic.was_reset or toxics.reset_peer
-        if toxics.timeout:
-            await asyncio.Event().wait()
+
+        def due_s() -> float:
+            return time.perf_counter() + toxics.latency_s + self._random.uniform(0, toxics.jitter_s)
+
+        with suppress(OSError):
+            while passed < (toxics := choose()).limit_data and (data := await reader.read(min(toxics.slicer, 2**16))):
+                toxics = choose()
+                data = data[: max(0, int(min(toxics.limit_data - passed, len(data))))]
+                passed += len(data)
+                if (busy_s := len(data) / toxics.bandwidth) > 0:
+                    await asyncio.sleep(busy_s)
+                if data:
+                    await under_way.put((due_s(), data))
+                traffic.most_under_way = max(traffic.most_under_way, under_way.qsize())
+        await under_way.put((due_s(), b""))
+        return toxics if passed >= toxics.limit_data else None
