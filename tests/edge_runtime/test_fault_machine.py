@@ -309,5 +309,5 @@ class TestFaults(Faults.TestCase):  # type: ignore[name-defined, misc]
 
 
 @pytest.mark.slow
-class TestFaultsThousands(Faults.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(STEADY, max_examples=2000)
+class TestFaultsHundreds(Faults.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(STEADY, max_examples=500)
