@@ -180,7 +180,7 @@ class Runtime:
             answers_alone=self._verifier is None and not options.get("is_strict", False) and not _searches(asked),
         )
         with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
-            async with aclosing(tell(self._session(scribe, asked), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
@@ -229,11 +229,11 @@ class Runtime:
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )
-            async with aclosing(tell(self._session(scribe, asked), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
-    def _session(self, scribe: Scribe, asked: Asked) -> Session:
+    def _session(self, asked: Asked) -> Session:
         return Session(
             SwitchedLink(self._open_link(), self.link_switch),
             None if _searches(asked) else self.drafter,
@@ -241,7 +241,6 @@ class Runtime:
             self._drafting,
             max_ahead=self._max_ahead,
             breaker=self._breaker,
-            keep=scribe.write,
         )
 
     @property
@@ -256,7 +255,11 @@ class Runtime:
 
     def without_drafts(self) -> "Runtime":
         """The same target, which nobody drafts for. It lives as long as this runtime and need not be closed."""
-        return Runtime(self._codec, self._folder, None, self._open_link, target=self._target, drafting=self._drafting)
+        runtime = Runtime(
+            self._codec, self._folder, None, self._open_link, target=self._target, drafting=self._drafting
+        )
+        runtime.link_switch = self.link_switch
+        return runtime
 
     def alone(self) -> "Runtime":
         """The same drafter, which nobody verifies: all it says is provisional. It lives as long as this runtime."""

@@ -10,20 +10,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from edge_runtime.api.errors import of_the_verifier
 from edge_runtime.api.modes import Mode
-from edge_runtime.api.schemas import ChatMessage, ChatRequest, CompletionRequest, Request, ResponseFormat, Wishes
+from edge_runtime.api.prompts import chat_prompt, text_prompts
+from edge_runtime.api.schemas import ChatRequest, CompletionRequest, Request, ResponseFormat, Wishes
 from edge_runtime.api.telling import Telling, telling
-from edge_runtime.api.tool_calls import check_template, must_call
+from edge_runtime.api.tool_calls import check_tools, must_call
 from edge_runtime.options import LIMIT, MAX_ANSWERS, Options, TokenIds, check_request
 from outrider.choice import MAX_SEED, SamplingParams
 from outrider.constraint import Grammar
 from outrider.errors import InvalidParameter, OutriderError
 from outrider.infill import infill_ids, infill_stop_ids
 from outrider.search import SearchParams
-from outrider.tokens import TextCodec
 
 __all__ = ["Asked", "asked_of_chat", "asked_of_completion"]
 
@@ -46,7 +44,7 @@ class Asked:
         for number in range(len(self.prompts) * self.n):
             prompt, offset = self.prompts[number // self.n], number % self.n
             params = replace(self.params, seed=self.params.seed + offset)
-            events = self.mode.runtime.generate(prompt, params, **self.options)
+            events = self.mode.answer(prompt, params, **self.options)
             # Where nobody verifies nothing is ever taken back, so all of it may be told at once.
             shows = self.shows_provisional or not self.mode.has_target
             is_watched = self.options.get("is_watched", False)
@@ -63,7 +61,7 @@ def asked_of_chat(request: ChatRequest, mode: Mode, headers: Mapping[str, str]) 
     tools = request.tools if request.tools and request.tool_choice != "none" else None
     grammar = _grammar(request.response_format)
     if tools:
-        check_template(codec.template)
+        check_tools(codec)
         if grammar is not None:
             raise InvalidParameter("response_format is not for answers that may be calls; leave it or the tools out")
         grammar = must_call(codec, tools, request.tool_choice)
@@ -71,13 +69,12 @@ def asked_of_chat(request: ChatRequest, mode: Mode, headers: Mapping[str, str]) 
         raise InvalidParameter("top_logprobs is given without logprobs; set logprobs to true")
     if None not in (request.max_tokens, request.max_completion_tokens):
         raise InvalidParameter("max_tokens is given beside max_completion_tokens; give the second alone")
-    messages = [_message(number, message) for number, message in enumerate(request.messages)]
-    prompt = codec.encode_chat(messages, None if tools is None else [_tool(tool) for tool in tools])
+    prompt = chat_prompt(codec, request.messages, tools)
     asked = _asked(
         request,
         mode,
         headers,
-        [TokenIds(prompt)],
+        [prompt],
         max_tokens=request.max_completion_tokens or request.max_tokens or LIMIT,
         num_logprobs=(request.top_logprobs or 0) if request.logprobs else -1,
         grammar=grammar,
@@ -98,7 +95,7 @@ def asked_of_completion(request: CompletionRequest, mode: Mode, headers: Mapping
             raise InvalidParameter("suffix is for a prompt that is one text; send it so")
         prompts = [TokenIds(infill_ids(codec, request.prompt, request.suffix or ""))]
     else:
-        prompts = _prompts(codec, request.prompt)
+        prompts = text_prompts(codec, request.prompt)
     asked = _asked(
         request,
         mode,
@@ -173,61 +170,6 @@ def _grammar(wanted: ResponseFormat | None) -> Grammar | None:
     if wanted.json_schema is None or wanted.json_schema.schema is None:
         raise InvalidParameter("response_format.json_schema.schema is missing; give the schema that the answer follows")
     return Grammar("json_schema", json.dumps(wanted.json_schema.schema))
-
-
-def _message(number: int, message: ChatMessage) -> dict[str, Any]:
-    """As chat templates want them: content a text, the arguments of calls objects."""
-    content = message.content
-    text = "".join(part.text for part in content) if isinstance(content, list) else content
-    if text is None and not message.tool_calls:
-        raise InvalidParameter(f"messages[{number}].content is null; give a text")
-    found: dict[str, Any] = {
-        "role": "system" if message.role == "developer" else message.role,
-        "content": text or "",
-    }
-    if message.tool_calls:
-        found["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": _arguments(call.function.arguments)},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        found["tool_call_id"] = message.tool_call_id
-    return found
-
-
-def _arguments(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _tool(tool: Any) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(tool)
-    found["function"].pop("strict", None)
-    return found
-
-
-def _prompts(codec: TextCodec, prompt: str | list[str | int | list[int]]) -> list[TokenIds]:
-    if isinstance(prompt, str):
-        return [TokenIds(codec.encode(prompt))]
-    found: list[TokenIds] = []
-    ids = [each for each in prompt if isinstance(each, int)]
-    if ids and len(ids) == len(prompt):
-        return [TokenIds(ids)]
-    for each in prompt:
-        if isinstance(each, int):
-            raise InvalidParameter(
-                "prompt has ids beside texts; give a text, ids, or a list of the one or of the other"
-            )
-        found.append(TokenIds(codec.encode(each) if isinstance(each, str) else each))
-    if len(found) > MAX_ANSWERS:
-        raise InvalidParameter(f"prompt has {len(found)} entries; give at most {MAX_ANSWERS}")
-    return found
 
 
 def _wishes(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:

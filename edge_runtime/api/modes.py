@@ -1,12 +1,21 @@
 """What a request's `model` chooses: not a model but a way of answering, each with the runtime that answers so.
 
-Knows no HTTP. The runtimes share one drafter and one target; nothing is loaded twice.
+The ways share one target and one drafter. A drafter that goes to and fro between answers reads them again each time,
+so one answer at a time is drafted for; the others come from the target alone, which says the same. Knows no HTTP.
 """
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Unpack
 
+from edge_runtime.answer import Answering
+from edge_runtime.api.tasks import cancelled
+from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
-from outrider.errors import UnknownModel
+from outrider.choice import SamplingParams
+from outrider.errors import LinkLost, Moved, UnknownModel
 
 __all__ = ["Mode", "Modes"]
 
@@ -19,11 +28,58 @@ WHY_NOT = {
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """`has_target`: it may be verified, what is answered so. `is_final`: nothing is ever taken back."""
+    """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
+
+    Whoever has `turn` is drafted for.
+    """
 
     name: str
     runtime: Runtime
-    has_target: bool = True
+    plain: Runtime | None
+    turn: asyncio.Lock
+    leaving: asyncio.Event
+
+    @property
+    def has_target(self) -> bool:
+        return self.plain is not None
+
+    async def answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """As Runtime.generate, and Moved from when the server is `leaving`."""
+        async with aclosing(self._answer(prompt, params, **options)) as events:
+            coming: asyncio.Task[Answering | None] | None = None
+            leaving = asyncio.create_task(self.leaving.wait())
+            try:
+                while True:
+                    coming = asyncio.create_task(_next(events))
+                    await asyncio.wait((coming, leaving), return_when=asyncio.FIRST_COMPLETED)
+                    if not coming.done():
+                        raise Moved("this server is stopping; ask again when it is back")
+                    if (event := coming.result()) is None:
+                        return
+                    yield event
+            finally:
+                await cancelled(coming, leaving)
+
+    async def _answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """Who may be answered without the target waits for the drafter where that is all there is."""
+        if self.plain is not None and self.turn.locked():
+            has_begun = False
+            try:
+                async with aclosing(self.plain.generate(prompt, params, **options)) as events:
+                    async for event in events:
+                        has_begun = True
+                        yield event
+                return
+            except LinkLost:
+                if has_begun or options.get("is_strict", False):
+                    raise
+        async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
+            async for event in events:
+                yield event
 
 
 class Modes:
@@ -33,32 +89,43 @@ class Modes:
     """
 
     def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "") -> None:
-        found = [Mode("auto", runtime)]
+        self._leaving = asyncio.Event()
+        plain, turn = runtime.without_drafts(), asyncio.Lock()
+        auto = Mode("auto", runtime, plain, turn, self._leaving)
+        found = [auto]
         if is_remote:
-            found += [Mode("hybrid", runtime), Mode("cloud", runtime.without_drafts())]
+            found += [replace(auto, name="hybrid"), replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock())]
             if runtime.drafter is not None and runtime.drafter.can_answer:
-                found.append(Mode("local", runtime.alone(), has_target=False))
+                found.append(replace(auto, name="local", runtime=runtime.alone(), plain=None))
         else:
-            found.append(Mode("local", runtime))
+            found.append(replace(auto, name="local"))
         if model and model not in (*WHY_NOT, "auto"):
-            found.append(Mode(model, runtime))
+            found.append(replace(auto, name=model))
         self._modes = {mode.name: mode for mode in found}
-        self.has_link = is_remote
 
     @property
     def names(self) -> list[str]:
         return list(self._modes)
 
     @property
+    def has_link(self) -> bool:
+        """Whether the target is behind a link."""
+        return "hybrid" in self._modes
+
+    @property
     def is_cut(self) -> bool:
-        """Whether the way to the verifier is cut on purpose."""
-        return self._modes["auto"].runtime.link_switch.is_cut
+        """Whether the link is cut on purpose."""
+        return self.find("auto").runtime.link_switch.is_cut
 
     def cut(self, *, is_cut: bool) -> None:
-        """Have the way to the verifier fail as if the network were gone, or be there again."""
+        """Have the link fail as if the network were gone, or be there again."""
+        self.find("auto").runtime.link_switch.is_cut = is_cut
         for mode in self._modes.values():
-            mode.runtime.link_switch.is_cut = is_cut
             mode.runtime.network_changed()
+
+    def leave(self) -> None:
+        """Answers under way end with Moved, and so do those to come."""
+        self._leaving.set()
 
     def find(self, name: str) -> Mode:
         """Raises UnknownModel."""
@@ -69,3 +136,11 @@ class Modes:
             error.http_status = 404
             raise error
         return mode
+
+
+async def _next(events: AsyncGenerator[Answering, None]) -> Answering | None:
+    """None after the last."""
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        return None

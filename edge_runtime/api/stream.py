@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cloud_verifier.calls import ClientLeft
+from edge_runtime.api.tasks import cancelled
 
 __all__ = ["EventStream", "while_heard"]
 
@@ -25,11 +26,7 @@ async def while_heard(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientLeft
         return working.result()
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        for task in (working, leaving):
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await cancelled(working, leaving)
 
 
 async def _left(request: Request) -> None:

@@ -14,14 +14,14 @@ from outrider.errors import InvalidParameter
 from outrider.stops import StopStrings
 from outrider.tokens import TextCodec
 
-__all__ = ["CallSplitter", "check_template", "must_call"]
+__all__ = ["CallSplitter", "check_tools", "must_call"]
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
-def check_template(template: str) -> None:
+def check_tools(codec: TextCodec) -> None:
     """Raises InvalidParameter where the model cannot be told of tools, or answers with calls of an unknown form."""
-    if "tools" not in template or OPEN not in template:
+    if "tools" not in codec.template or OPEN not in codec.template or OPEN in codec.control_ids:
         raise InvalidParameter(
             "tools are not for this model: its chat template has none of a form known here; leave them out"
         )

@@ -22,7 +22,7 @@ from outrider.errors import InvalidParameter
 from outrider.manifest import load_folder
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_rest import GatedEngine, until
-from tests.edge_runtime.api.tiny import HELLO, client, endpoint
+from tests.edge_runtime.api.tiny import HELLO, UNHURRIED, client, endpoint
 
 KEY = "a-key-of-this-device"
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -96,6 +96,12 @@ BAD_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def plain() -> Iterator[httpx.Client]:
+    with httpx.Client() as plain:
+        yield plain
+
+
 def check_shape(answer: httpx.Response) -> dict[str, Any]:
     error: dict[str, Any] = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -107,13 +113,13 @@ def check_shape(answer: httpx.Response) -> dict[str, Any]:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("over", "status", "code", "param"), BAD_CHATS, ids=[str(case[0])[:60] for case in BAD_CHATS])
 def test_a_chat_that_cannot_be(
-    url: str, over: dict[str, Any], status: int, code: str, param: str | None, stream: bool
+    plain: httpx.Client, url: str, over: dict[str, Any], status: int, code: str, param: str | None, stream: bool
 ) -> None:
     if stream and "stream_options" in over:
         pytest.skip("with a stream it can")
     body = {"model": "auto", "messages": HELLO, "stream": stream, **over}
     content = json.dumps(body).encode()  # with escapes: half a character can be sent so
-    answer = httpx.post(f"{url}/chat/completions", content=content, headers={"content-type": "application/json"})
+    answer = plain.post(f"{url}/chat/completions", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == status
     error = check_shape(answer)
     assert (error["code"], error["type"]) == (code, "invalid_request_error")
@@ -122,8 +128,8 @@ def test_a_chat_that_cannot_be(
 
 
 @pytest.mark.parametrize(("over", "code"), BAD_COMPLETIONS, ids=[str(case[0])[:60] for case in BAD_COMPLETIONS])
-def test_a_completion_that_cannot_be(url: str, over: dict[str, Any], code: str) -> None:
-    answer = httpx.post(f"{url}/completions", json={"model": "auto", "prompt": "hello", **over})
+def test_a_completion_that_cannot_be(plain: httpx.Client, url: str, over: dict[str, Any], code: str) -> None:
+    answer = plain.post(f"{url}/completions", json={"model": "auto", "prompt": "hello", **over})
     assert answer.status_code == 400
     assert check_shape(answer)["code"] == code
 
@@ -173,9 +179,11 @@ def test_the_client_raises_its_own_errors_and_does_not_insist(url: str) -> None:
         ("POST", "/completions", b" " * (5 << 20), "application/json", 413),
     ],
 )
-def test_what_is_no_request(url: str, method: str, path: str, content: bytes, content_type: str, status: int) -> None:
+def test_what_is_no_request(
+    plain: httpx.Client, url: str, method: str, path: str, content: bytes, content_type: str, status: int
+) -> None:
     headers = {"content-type": content_type} if content_type else {}
-    answer = httpx.request(method, url + path, content=content, headers=headers)
+    answer = plain.request(method, url + path, content=content, headers=headers)
     assert answer.status_code == status
     check_shape(answer)
 
@@ -231,7 +239,9 @@ def test_what_is_no_key(key: str) -> None:
 
 
 @contextlib.contextmanager
-def toy(home: Any, name: str = "tiny") -> Iterator[tuple[str, VerifierLoop, GatedEngine]]:
+def toy(
+    home: Any, name: str = "tiny", settings: ApiSettings = UNHURRIED
+) -> Iterator[tuple[str, VerifierLoop, GatedEngine]]:
     """The endpoint over an engine that waits in every pass until it may go on."""
     folder = load_folder(home / name)
     engine = GatedEngine(n_vocab=folder.manifest.n_vocab)
@@ -240,7 +250,7 @@ def toy(home: Any, name: str = "tiny") -> Iterator[tuple[str, VerifierLoop, Gate
     try:
         with (
             Runtime(TextCodec(folder), folder, None, lambda: InProcessLink(loop)) as runtime,
-            endpoint(runtime) as url,
+            endpoint(runtime, settings=settings) as url,
         ):
             yield url, loop, engine
     finally:
@@ -295,30 +305,45 @@ def test_an_engine_that_fails_in_the_middle_is_an_error_of_the_stream(home: Any)
 
 
 def test_more_at_once_than_may_be_is_told_to_come_again(home: Any) -> None:
-    folder = load_folder(home / "tiny")
-    engine = GatedEngine(n_vocab=folder.manifest.n_vocab)
-    loop = VerifierLoop(Verifier(engine, target="t", vocabulary=folder.manifest.tokenizer_fingerprint))
-    settings = ApiSettings(max_connections_each=1)
-    try:
-        with (
-            Runtime(TextCodec(folder), folder, None, lambda: InProcessLink(loop)) as runtime,
-            endpoint(runtime, settings=settings) as url,
-            client(url) as ai,
-        ):
-            thread = threading.Thread(
-                target=lambda: ai.chat.completions.create(model="auto", messages=HELLO, max_tokens=2)
-            )
-            thread.start()
-            assert engine.is_in_pass.wait(20)
-            with pytest.raises(openai.RateLimitError) as refused:
-                ai.chat.completions.create(model="auto", messages=HELLO, max_tokens=2)
-            assert refused.value.response.headers["x-should-retry"] == "true"
-            assert refused.value.response.headers["retry-after"]
-            engine.gate.set()
-            thread.join()
-    finally:
+    with toy(home, settings=ApiSettings(max_connections_each=1)) as (url, _, engine), client(url) as ai:
+        engine.gate.clear()
+        thread = threading.Thread(target=lambda: ai.chat.completions.create(model="auto", messages=HELLO, max_tokens=2))
+        thread.start()
+        assert engine.is_in_pass.wait(20)
+        with pytest.raises(openai.RateLimitError) as refused:
+            ai.chat.completions.create(model="auto", messages=HELLO, max_tokens=2)
+        assert refused.value.response.headers["x-should-retry"] == "true"
+        assert refused.value.response.headers["retry-after"]
         engine.gate.set()
-        loop.close()
+        thread.join()
+
+
+def test_a_server_that_stops_tells_who_still_waits_to_come_again(home: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A stream by its last event, a whole answer by its status; nothing is left running."""
+    errors: list[openai.APIError] = []
+    wish: Any = {"model": "auto", "messages": HELLO, "logit_bias": {"0": -100, "2": -100}}
+
+    def ask(ai: openai.OpenAI) -> None:
+        with pytest.raises(openai.InternalServerError) as refused:
+            ai.chat.completions.create(**wish)
+        errors.append(refused.value)
+
+    with contextlib.ExitStack() as stack:
+        with toy(home, settings=ApiSettings(grace_s=0.01)) as (url, loop, engine):
+            ai = stack.enter_context(client(url))
+            stream = ai.chat.completions.create(stream=True, **wish)
+            next(stream)
+            engine.gate.clear()
+            thread = threading.Thread(target=ask, args=(ai,))
+            thread.start()
+            until(lambda: loop.num_connections + loop.num_waiting >= 2)
+        thread.join()
+        with pytest.raises(openai.APIError) as ended:
+            list(stream)
+    assert ended.value.code == "moved"
+    assert [(error.status_code, error.code) for error in errors] == [(503, "moved")]  # type: ignore[attr-defined]
+    assert "Traceback" not in caplog.text
+    assert "Cancel" not in caplog.text
 
 
 def test_no_verifier_is_an_error_that_may_be_tried_again(home: Any) -> None:
