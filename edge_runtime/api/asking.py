@@ -177,7 +177,7 @@ def _wishes(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
     provisional = wishes.provisional or _is_set(headers, "x-outrider-provisional")
     if strict and provisional:
         raise InvalidParameter("x_outrider has strict and provisional, which exclude each other; choose one")
-    return msgspec.structs.replace(wishes, strict=strict, provisional=provisional)
+    return Wishes(strict=strict, provisional=provisional, watch=wishes.watch)
 
 
 def _is_set(headers: Mapping[str, str], name: str) -> bool:
