@@ -142,6 +142,7 @@ async function switchLink(isCut) {
 async function greet() {
   try {
     const { data } = await (await ask("v1/models", key())).json();
+    $("lock").hidden = true;
     $("mode").replaceChildren(...data.map(({ id }) => new Option(id)));
     await switchLink();
   } catch (error) {
