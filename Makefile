@@ -47,10 +47,9 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long"
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not weights and not slow"
 
-test: check models
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
+test: check models fast
 	$(BIN)/python -m pytest -m weights
 
 soak: .venv/ready

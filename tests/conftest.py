@@ -1,4 +1,7 @@
-"""Every test has its own empty store; a test marked `weights` sees the real one."""
+"""Every test has its own empty store; a test marked `weights` sees the real one.
+
+Tests that need torch are of the `xdist_group` of that name: one worker imports it, once (`--dist loadgroup`).
+"""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +12,9 @@ from hypothesis import settings
 
 settings.register_profile("steady", deadline=None)  # a slow moment of the machine fails no test
 settings.load_profile("steady")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads that wait for each other must not spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "models" / "store"))
 

@@ -51,7 +51,6 @@ from tests.fault_proxy import CLEAR, FaultProxy, Toxics
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
-pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent.parent
 NUM_TOKENS = 15

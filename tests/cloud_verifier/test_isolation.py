@@ -26,7 +26,6 @@ from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
-pytestmark = pytest.mark.long
 
 NUM_SESSIONS, NUM_TOKENS = 64, 24
 COMMON = 50  # ids below are everybody's; each session has ten of its own above

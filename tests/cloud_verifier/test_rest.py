@@ -463,7 +463,6 @@ def without_whole_floats(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: GenerationMode) -> None:
     """schemathesis makes requests, right and wrong ones, from /openapi.json: every answer is as described there."""

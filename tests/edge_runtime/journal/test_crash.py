@@ -34,7 +34,6 @@ def sync(journal: Journal) -> None:
         journal.resume(generation.id).finish("stop")
 
 
-@pytest.mark.long
 def test_killed_at_random_moments_it_opens_and_loses_nothing(tmp_path: Path) -> None:
     """kill -9, 200 times: what was acknowledged is there; at most the one step in flight is there as well."""
     print("seed", SEED)
