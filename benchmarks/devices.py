@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from edge_runtime.drafters import Drafter, LookupDrafter
+from edge_runtime.events import Finished
 from edge_runtime.links import WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings

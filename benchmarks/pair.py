@@ -20,10 +20,12 @@ from pathlib import Path
 from benchmarks.prompts import chat_prompts, code_prompts
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.drafters import Drafter
+from edge_runtime.events import Finished
 from edge_runtime.links import InProcessLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.engines import Chunk, Engine, EngineSettings, open_engine
 from outrider.engines.machine import processor, resolve_threads

@@ -167,8 +167,8 @@ def simulate(
         now, _, kind, what = heapq.heappop(events)
         if kind == "drafted":
             device.is_drafting = False
-            message = device.frontier.guess(*what)  # type: ignore[misc]
-            if message is not None:
+            device.frontier.guess(*what)  # type: ignore[misc]
+            if (message := device.frontier.next_draft()) is not None:
                 result.num_messages += 1
                 travel(now, "up", message)
             draft(now)

@@ -34,12 +34,18 @@ class Provenance:
     def __len__(self) -> int:
         return len(self._tokens)
 
+    @property
+    def num_provisional(self) -> int:
+        return sum(not is_verified for _, is_verified in self._tokens)
+
     def append(self, drafted_by: str | None, *, is_verified: bool = True) -> None:
         self._tokens.append((drafted_by or TARGET, is_verified))
 
     def confirm(self, length: int) -> None:
         """The target agrees with the first `length` tokens."""
-        self._tokens[:length] = [(by, True) for by, _ in self._tokens[:length]]
+        while length and not self._tokens[length - 1][1]:
+            length -= 1
+            self._tokens[length] = (self._tokens[length][0], True)
 
     def retract(self, length: int) -> None:
         """Keep the first `length` tokens."""

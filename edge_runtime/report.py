@@ -11,7 +11,9 @@ class Report:
 
     target: str = ""  # fingerprint of the weights that answered
     num_prompt: int = 0
-    num_tokens: int = 0
+    num_tokens: int = 0  # verified
+    num_provisional: int = 0  # tokens that the answer ends in and that nobody verified yet
+    num_retracted: int = 0  # provisional tokens that were taken back
     num_passes: int = 0  # of the verifier, for this generation
     num_drafted: int = 0  # drafts that a pass looked at
     num_accepted: int = 0

@@ -3,84 +3,45 @@
 Knows what a prompt is; leaves tokens to the session, models to the engines and the choice of parts to `parts.py`.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
+from edge_runtime.answer import Answering, tell
+from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
-from edge_runtime.energy import EnergyMeter
-from edge_runtime.evidence import Provenance, make_receipt
-from edge_runtime.frontier import Token
+from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
+from edge_runtime.options import MAX_TOKENS, Message, Options, check_request
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter, tokenizer_source
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
-from outrider.constraint import check_grammar
 from outrider.engines import EngineSettings
-from outrider.errors import EmptyPrompt, InvalidParameter, OutriderError
+from outrider.errors import OutriderError, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
-from outrider.stops import StopStrings
-from outrider.tokens import StreamDecoder, TextCodec
-from outrider.wire import MAX_LOGPROBS
+from outrider.tokens import TextCodec
 
-__all__ = ["Finished", "Piece", "Runtime", "check_request"]
-
-MAX_TOKENS = 2**20
-MAX_ANSWERS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One verified token and the text it completes: empty inside a character, inside what may become a stop string, and
-    for control tokens.
-
-    Text without a token is what was left when the answer ended inside a character or the beginnings of a stop string.
-    """
-
-    text: str
-    token: Token | None
-
-
-def check_request(
-    prompt: str,
-    max_tokens: int,
-    params: SamplingParams | None = None,
-    stop: Sequence[str] = (),
-    n: int = 1,
-    num_logprobs: int = -1,
-) -> None:
-    """Raises EmptyPrompt or InvalidParameter, before anything is loaded for a request that cannot be. MissingExtra
-    for a grammar, where the library for them is not installed."""
-    if not 1 <= max_tokens <= MAX_TOKENS:
-        raise InvalidParameter(f"max_tokens is {max_tokens}; give a number from 1 to {MAX_TOKENS}")
-    if not prompt.strip():
-        raise EmptyPrompt("the prompt is empty; say something")
-    StopStrings(stop)
-    if not -1 <= num_logprobs <= MAX_LOGPROBS:
-        raise InvalidParameter(f"num_logprobs is {num_logprobs}; give -1 for none, or 0 to {MAX_LOGPROBS}")
-    if not 1 <= n <= MAX_ANSWERS:
-        raise InvalidParameter(f"n is {n}; give a number from 1 to {MAX_ANSWERS}")
-    if params is not None:
-        replace(params, seed=params.seed + n - 1)
-        if params.grammar is not None:
-            check_grammar(params.grammar)
+__all__ = ["Runtime"]
 
 
 class Runtime:
     """One target, here or behind a link, and a drafter for it. Make one with `local` or `remote`; close it.
 
     with Runtime.local() as runtime:
-        async for piece in runtime.generate("Write a haiku."):
-            ...
+        async for event in runtime.generate("Write a haiku."):
+            if isinstance(event, Piece):
+                print(event.text, end="")
     """
 
     def __init__(
@@ -92,12 +53,15 @@ class Runtime:
         *,
         verifier: LocalVerifier | None = None,
         target: str = "",
+        journal: Journal | None = None,
     ) -> None:
         self.drafter = drafter
         self._codec = codec
         self._manifest = folder.manifest
         self._target = target
         self._open_link = open_link
+        self._journal = journal
+        self._breaker = Breaker()
         self._verifier = verifier
         # Beside each other on the same processor they take turns; over a link the drafter runs ahead.
         self._pace = Pace(verifier.pass_ms) if verifier else AheadPace()
@@ -111,6 +75,8 @@ class Runtime:
         drafter: str = "auto",
         settings: EngineSettings | None = None,
         progress: Progress = silent,
+        *,
+        journal: Journal | None = None,
     ) -> Self:
         """Target and drafter both on this device. Raises an OutriderError and leaves nothing running."""
         settings = settings or EngineSettings()
@@ -123,7 +89,7 @@ class Runtime:
             if drafting is not None:
                 drafting.close()
             raise
-        return cls(codec, folder, drafting, lambda: InProcessLink(verifier.loop), verifier=verifier)
+        return cls(codec, folder, drafting, lambda: InProcessLink(verifier.loop), verifier=verifier, journal=journal)
 
     @classmethod
     def remote(
@@ -136,6 +102,7 @@ class Runtime:
         *,
         token: str = "",
         tls: ssl.SSLContext | None = None,
+        journal: Journal | None = None,
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
@@ -147,20 +114,17 @@ class Runtime:
         codec = TextCodec(folder)
         drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress)
         asked = folder.manifest.fingerprint if target else ""
-        return cls(codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked)
+        return cls(
+            codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked, journal=journal
+        )
 
     async def generate(
-        self,
-        prompt: str,
-        params: SamplingParams | None = None,
-        *,
-        max_tokens: int = 256,
-        is_chat: bool = True,
-        stop: Sequence[str] = (),
-        num_logprobs: int = -1,
-        wants_receipt: bool = False,
-    ) -> AsyncGenerator[Piece | Finished, None]:
-        """The target's answer, token by token, then Finished. Without `is_chat` the prompt is continued as it is.
+        self, prompt: str | Sequence[Message], params: SamplingParams | None = None, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """The target's answer to a prompt or to the last of a conversation's messages, then Finished.
+
+        Tokens are verified. Where no verifier is heard the drafter answers alone, unless `is_strict`: `Alone`, and
+        tokens that are provisional until they are told again as verified, or until `Retracted`.
 
         The answer ends before the first of the strings `stop`; the token that completes it is the last one. With
         `num_logprobs` from 0 on each token has the target's log-probability, and those of so many likeliest ids.
@@ -169,83 +133,97 @@ class Runtime:
         cannot be done, LinkError and EngineError for what broke.
         """
         params = params or SamplingParams()
-        check_request(prompt, max_tokens, params, stop, num_logprobs=num_logprobs)
-        manifest = self._manifest
-        encode = self._codec.encode
-        prompt_ids = self._codec.encode_chat([{"role": "user", "content": prompt}]) if is_chat else encode(prompt)
-        request = GenerationRequest(
+        check_request(prompt, params, **options)
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        if isinstance(prompt, str) and not options.get("is_chat", True):
+            prompt_ids, messages = self._codec.encode(prompt), []
+        else:
+            prompt_ids = self._codec.encode_chat(messages)
+        asked = Asked(
             prompt_ids,
-            max_tokens,
+            options.get("max_tokens", MAX_TOKENS),
             replace(params, num_prompt=len(prompt_ids)),
-            manifest.stop_ids,
-            manifest.tokenizer_fingerprint,
+            list(self._manifest.stop_ids),
             self._target,
-            num_logprobs,
-            wants_receipt,
+            self._manifest.tokenizer_fingerprint,
+            messages,
+            list(options.get("stop", ())),
         )
-        provenance, meter = Provenance(), EnergyMeter()
-        token_ids: list[int] = []
-        session = Session(self._open_link(), self.drafter, self._pace, self._drafting, max_ahead=self._max_ahead)
-        decoder, stops = StreamDecoder(self._codec), StopStrings(stop)
-        finished = Finished("stop", session.report)
-        async with aclosing(session.generate(request)) as events:
+        request = replace(
+            _request(asked, asked.target),
+            num_logprobs=options.get("num_logprobs", -1),
+            wants_signature=options.get("wants_receipt", False),
+            answers_alone=self._verifier is None and not options.get("is_strict", False),
+        )
+        scribe = await self._begin(asked, options.get("conversation"))
+        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
             async for event in events:
-                if isinstance(event, Finished):
-                    finished = event
-                    break
-                token_ids.append(event.token_id)
-                provenance.append(event.drafted_by)
-                yield Piece(stops.feed(decoder.feed(event.token_id)), event)
-                if stops.is_hit:
-                    break
-        if rest := stops.feed(decoder.flush()) + stops.flush():
-            yield Piece(rest, None)
-        if wants_receipt:
-            receipt = make_receipt(
-                prompt_ids,
-                token_ids,
-                finished.reason,
-                params=request.params,
-                vocabulary=manifest.tokenizer_fingerprint,
-                report=finished.report,
-                provenance=provenance,
-                drafters={name: _fingerprint(name) for name in finished.report.accepted_by},
-                energy=meter.read(),
-                seal=finished.seal,
-            )
-            finished = replace(finished, receipt=receipt)
-        yield finished
+                yield event
 
     async def generate_several(
         self,
-        prompt: str,
+        prompt: str | Sequence[Message],
         params: SamplingParams | None = None,
         *,
         n: int,
-        max_tokens: int = 256,
-        is_chat: bool = True,
-        stop: Sequence[str] = (),
-        num_logprobs: int = -1,
-        wants_receipt: bool = False,
-    ) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[tuple[int, Answering], None]:
         """`n` answers, one after the other, each event with its answer's number: number i is the one that
         `generate` gives with the seed i higher. Raises what `generate` does."""
         params = params or SamplingParams()
-        check_request(prompt, max_tokens, params, stop, n, num_logprobs)
+        check_request(prompt, params, n=n, **options)
         for number in range(n):
-            seeded = replace(params, seed=params.seed + number)
-            answer = self.generate(
-                prompt,
-                seeded,
-                max_tokens=max_tokens,
-                is_chat=is_chat,
-                stop=stop,
-                num_logprobs=num_logprobs,
-                wants_receipt=wants_receipt,
-            )
+            answer = self.generate(prompt, replace(params, seed=params.seed + number), **options)
             async with aclosing(answer) as events:
                 async for event in events:
                     yield number, event
+
+    async def resume(self, number: int) -> AsyncGenerator[Answering, None]:
+        """Go on with a generation of the journal: what it has, as it stands there, and then what the target says.
+
+        Its provisional tokens are confirmed, or retracted once. Never answers alone. Raises JournalError, what
+        `generate` does, and VocabularyMismatch for one of another vocabulary.
+        """
+        assert self._journal is not None
+        journal = self._journal
+        generation = await asyncio.to_thread(journal.generation, number)
+        asked = generation.asked
+        if asked.vocabulary != self._manifest.tokenizer_fingerprint:
+            raise VocabularyMismatch(f"generation {number} is of another vocabulary; go on with the model it was of")
+        scribe = Scribe(journal.resume(number), generation.end)
+        request = replace(
+            _request(asked, generation.target),
+            verified_ids=generation.verified_ids,
+            provisional_ids=generation.provisional_ids,
+        )
+        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+            async for event in events:
+                yield event
+
+    def _session(self, scribe: Scribe) -> Session:
+        return Session(
+            self._open_link(),
+            self.drafter,
+            self._pace,
+            self._drafting,
+            max_ahead=self._max_ahead,
+            breaker=self._breaker,
+            keep=scribe.write,
+        )
+
+    async def _begin(self, asked: Asked, conversation: str | None) -> Scribe:
+        """A journal that cannot be written is no reason to withhold an answer."""
+        start = len(asked.prompt_ids)
+        if self._journal is None:
+            return Scribe(None, start)
+        try:
+            return Scribe(await asyncio.to_thread(self._journal.begin, asked, conversation), start)
+        except OutriderError as error:
+            return Scribe(None, start, error)
+
+    def network_changed(self) -> None:
+        """The system says that there is another network, or one again: the verifier is tried soon."""
+        self._breaker.network_changed()
 
     def close(self) -> None:
         """Stop the verifier and free both models. Safe to call twice."""
@@ -264,9 +242,5 @@ class Runtime:
         self.close()
 
 
-def _fingerprint(drafter: str) -> str:
-    """Of a drafter's weights; "" for one without any."""
-    try:
-        return catalog.find(drafter).manifest.fingerprint
-    except OutriderError:
-        return ""
+def _request(asked: Asked, target: str) -> GenerationRequest:
+    return GenerationRequest(asked.prompt_ids, asked.max_tokens, asked.params, asked.stop_ids, asked.vocabulary, target)

@@ -1,69 +1,55 @@
 """One generation on the device: drafts go up, verified tokens come down, and both may be under way at once.
 
-The rules of the list are in `frontier.py`; here is what moves: a link that is listened to, a drafter in its thread, and
-the question whether to draft now. With `max_ahead` the drafter never waits for the verifier: it runs ahead by up to so
-many tokens, in small messages. Without it they take turns: draft, send, hear what became of it. When the link breaks or
-the verifier goes away the list is opened again, there or at a replica, and goes on where it was. Knows token ids; no
-text, no engine, no socket.
+The rules of the list are in `frontier.py`; here is what moves: a link that is opened and listened to, a drafter in its
+thread, and the question whether to draft now. With `max_ahead` the drafter never waits for the verifier: it runs ahead
+by up to so many tokens, in small messages. Without it they take turns: draft, send, hear what became of it. When the
+link breaks or the verifier goes away the list is opened again, there or at a replica, and goes on where it was; where
+the request allows it the drafter answers alone until then. Knows token ids; no text, no engine, no socket.
 """
 
 import asyncio
 import time
-from asyncio import FIRST_COMPLETED
-from collections.abc import AsyncGenerator, Callable, Sequence
+from asyncio import FIRST_COMPLETED, Task, create_task
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from edge_runtime.drafters.base import Drafter
+from edge_runtime.alone import AlonePace
+from edge_runtime.breaker import Breaker
+from edge_runtime.drafters.base import Drafter, Proposal
+from edge_runtime.events import Alone, Event, Finished, Retracted
 from edge_runtime.evidence import Seal
-from edge_runtime.frontier import Frontier, Outcome, Token
+from edge_runtime.frontier import Frontier
 from edge_runtime.links.base import Link
 from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
+from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry, Retrying
-from outrider.choice import SamplingParams
-from outrider.errors import (
-    LinkError,
-    LinkLost,
-    ModelMismatch,
-    OutriderError,
-    ProtocolError,
-    VocabularyMismatch,
-)
-from outrider.wire import Cancel, Draft, Fault, Load, Open, Opened, Params, Verified, pack_ids
+from outrider.errors import LinkError, LinkLost, OutriderError, ProtocolError
+from outrider.wire import Cancel, Down, Draft, Fault, Load, Opened, Verified
 
-__all__ = ["Finished", "GenerationRequest", "Session"]
+__all__ = ["Session"]
 
 R = TypeVar("R")
+Keep = Callable[[Sequence[Event], str], Awaitable[None]]
 WAIT_FOR_DRAFTS = -1
 NEVER_WAIT = 0
 MAX_SILENCE_S = 120.0  # a verifier that says nothing for so long is lost; long prompts on small machines take a while
+ALONE_AFTER_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    prompt_ids: Sequence[int]
-    max_tokens: int = 256
-    params: SamplingParams = field(default_factory=SamplingParams)
-    stop_ids: Sequence[int] = ()
-    vocabulary: str = ""  # fingerprint of the tokenizer that the ids are of; "" leaves the check to the caller
-    target: str = ""  # fingerprint of the target's weights; "" takes whatever the verifier runs
-    num_logprobs: int = -1  # likeliest ids told with each token; 0 the token's own log-probability alone, -1 none
-    wants_signature: bool = False  # of the verifier, under what it chose
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    reason: str  # "stop" or "length"
-    report: Report
-    seal: Seal | None = None  # where one was asked for, of a verifier that signs
-    receipt: bytes | None = None  # where `Runtime` was asked for one
+async def _forget(events: Sequence[Event], target: str) -> None:
+    """For those who keep nothing."""
 
 
 class Session:
-    """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in."""
+    """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
+
+    `breaker` outlives the session: what it learned of the link holds for the next. `keep` is awaited with the events
+    of each step, and the target's fingerprint, before the app hears of them. After `alone_after_s` without a word the
+    drafter answers alone, if it may.
+    """
 
     def __init__(
         self,
@@ -75,152 +61,199 @@ class Session:
         max_drafts: int = 15,
         max_ahead: int = 0,
         retry: Retry | None = None,
+        breaker: Breaker | None = None,
+        keep: Keep = _forget,
         max_silence_s: float = MAX_SILENCE_S,
+        alone_after_s: float = ALONE_AFTER_S,
     ) -> None:
         self._link = link
         self._drafter = drafter
         self._pace = pace
+        self._alone_pace = AlonePace()
         self._executor = executor
         self._max_drafts = max_drafts
         self._max_ahead = max_ahead
+        self._takes_turns = drafter is not None and not max_ahead
         self._drafts_allowed = max_drafts  # by the verifier's load, too
         self._retry = retry or Retry()
+        self._breaker = breaker or Breaker()
+        self._keep = keep
         self._max_silence_s = max_silence_s
+        self._alone_after_s = alone_after_s
         self._frontier = Frontier(())
+        self._opened: Opened | None = None
         self._may_draft = False
+        self._is_alone = False
+        self._is_mute = False  # the drafter has no answer of its own
+        self._began_s = self._heard_s = 0.0
         self._turn_s = 0.0  # when the last turn ended; 0 before the first
-        self._num_opened = 0  # tokens of the answer that the last Open brought along
+        self._num_opened = 0  # tokens of the answer that the last opening brought along
         self.report = Report()
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Token | Finished, None]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Verified tokens as they come, then Finished. Raises what the verifier refused, LinkLost, ProtocolError.
 
-        What may pass is tried again, from the list as it is. Leaving the iteration early ends the verifier's session.
+        What may pass is tried again, from the list as it is. Where the drafter answers alone there are provisional
+        tokens too, and the end may be. Leaving the iteration early ends the verifier's session.
         """
-        began_s = time.perf_counter()
-        self._frontier = Frontier(request.prompt_ids)
-        self.report.num_prompt = len(self._frontier.token_ids)
-        retrying = Retrying(self._retry)
-        while True:
-            listening: asyncio.Task[Verified] | None = None
-            drafting: asyncio.Task[None] | None = None
-            try:
-                await self._link.open()
-                opened = await self._begin(request)
-                while True:
-                    if drafting is None and self._is_time_to_draft(opened.limit):
-                        drafting = asyncio.create_task(self._draft(request.params, opened.limit))
-                    listening = listening or asyncio.create_task(self._hear())
-                    await asyncio.wait([task for task in (listening, drafting) if task], return_when=FIRST_COMPLETED)
-                    if drafting is not None and drafting.done():
-                        drafting = drafting.result()
-                    if listening.done():
-                        verified, listening = listening.result(), None
-                        outcome = self._commit(
-                            verified, opened, request.num_logprobs, (time.perf_counter() - began_s) * 1000
-                        )
-                        retrying.progress()
-                        for token in outcome.tokens:
-                            yield token
-                        if verified.finish:
-                            yield Finished(verified.finish, self.report, self._seal(verified, opened))
-                            return
-            except OutriderError as error:
-                await retrying.pause(error)
-                self.report.num_reopened += 1
-            finally:
-                await _cancelled(listening, drafting)
-                await self._leave()
+        self._frontier = Frontier([*request.prompt_ids, *request.verified_ids], request.provisional_ids)
+        self.report.num_prompt = len(request.prompt_ids)
+        self._began_s = self._heard_s = time.perf_counter()
+        is_patient = request.answers_alone and self._drafter is not None and self._drafter.can_answer
+        retrying = Retrying(self._retry, self._breaker, is_patient=is_patient)
+        hearing: Task[Opened | Verified] | None = None
+        drafting: Task[None] | None = create_task(self._prefill())
+        try:
+            while True:
+                hearing = hearing or create_task(self._hear(request, retrying))
+                if drafting is None and self._is_time_to_draft(request):
+                    drafting = create_task(self._draft(request))
+                timeout_s = self._patience_s() if retrying.is_patient and not self._is_alone else None
+                tasks = [hearing, drafting] if drafting else [hearing]
+                done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=FIRST_COMPLETED)
+                events: list[Event] = []
+                try:
+                    if drafting in done:
+                        drafting = drafting.result() if drafting else None
+                    if hearing in done:
+                        message, hearing = hearing.result(), None
+                        if isinstance(message, Verified):
+                            retrying.heard()
+                        events += self._take(message, request)
+                    await self._send_drafts()
+                    if not done:
+                        events += self._go_alone(LinkLost("the verifier says nothing; check it and the network"))
+                except OutriderError as error:
+                    retrying.failed(error)
+                    await _cancelled(hearing, drafting)
+                    hearing = drafting = None
+                    events += self._lose(error, goes_alone=retrying.is_patient)
+                if self._is_alone:
+                    events += self._frontier.show()
+                    events += self._end_alone(request)
+                    retrying.is_patient = not self._is_mute
+                if events:
+                    await self._keep(events, self.report.target)
+                for event in events:
+                    yield event
+                    if isinstance(event, Finished):
+                        return
+        finally:
+            await _cancelled(hearing, drafting)
+            await self._leave()
 
-    async def _begin(self, request: GenerationRequest) -> Opened:
+    async def _hear(self, request: GenerationRequest, retrying: Retrying) -> Opened | Verified:
+        """What was verified; where no link is open, what was opened."""
+        if self._opened is not None:
+            message = await self._receive()
+            if not isinstance(message, Verified):
+                raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
+            return message
+        await self._leave()  # what is left of the one that broke
+        await retrying.turn()
+        await self._link.open()
+        token_ids, target = self._frontier.token_ids, self.report.target or request.target
+        patience_ms = WAIT_FOR_DRAFTS if self._takes_turns else NEVER_WAIT
+        is_padded = self._link.is_padded
+        await self._link.send(request.opening(token_ids, target, patience_ms=patience_ms, is_padded=is_padded))
+        return request.check(await self._receive(), len(token_ids), target)
+
+    def _take(self, message: Opened | Verified, request: GenerationRequest) -> list[Event]:
+        if isinstance(message, Verified):
+            return self._commit(message, request)
+        self.report.target = message.target
+        self._opened = message
         self._drafts_allowed = self._max_drafts
-        self._frontier.forget()
         self._turn_s = 0.0
         self._num_opened = len(self._frontier.token_ids) - len(request.prompt_ids)
-        takes_turns = self._drafter is not None and not self._max_ahead
-        self._may_draft = not takes_turns  # in turns the first one is the verifier's
-        await self._link.send(
-            Open(
-                vocabulary=request.vocabulary,
-                target=self.report.target or request.target,
-                params=Params.of(request.params),
-                limit=len(request.prompt_ids) + request.max_tokens,
-                patience_ms=WAIT_FOR_DRAFTS if takes_turns else NEVER_WAIT,
-                stop_ids=pack_ids(request.stop_ids),
-                token_ids=pack_ids(self._frontier.token_ids),
-                num_logprobs=request.num_logprobs,
-                is_padded=self._link.is_padded,
-                wants_signature=request.wants_signature,
-            )
-        )
-        opened = await self._receive()
-        limit = len(request.prompt_ids) + request.max_tokens
-        if not isinstance(opened, Opened) or not len(self._frontier.token_ids) < opened.limit <= limit:
-            raise ProtocolError("the verifier did not open the session; check both sides' versions")
-        self._check_models(opened, request)
-        self.report.target = opened.target
+        self._may_draft = not self._takes_turns  # in turns the first one is the verifier's
+        return []
+
+    def _lose(self, error: OutriderError, *, goes_alone: bool) -> list[Event]:
+        """The link broke, or could not be had again: only that is reason enough to go alone."""
+        self._frontier.restart()
+        self.report.num_reopened += 1
+        if self._opened is None and goes_alone:
+            return self._go_alone(error)
+        self._opened = None
+        return []
+
+    def _go_alone(self, reason: OutriderError) -> list[Event]:
+        if self._is_alone:
+            return []
+        self._is_alone = self._may_draft = True
+        self._frontier.restart()
+        return [Alone(reason)]
+
+    def _end_alone(self, request: GenerationRequest) -> list[Event]:
+        """The provisional end, when the drafter has said all it can and no verifier may still be heard."""
+        frontier = self._frontier
+        is_stopped = bool(frontier.num_shown) and frontier.last in request.stop_ids
+        if self._opened is not None or (self._may_draft and not is_stopped and frontier.end < request.limit):
+            return []
+        if not frontier.num_shown:
+            self._is_alone, self._is_mute = False, True
+            return []
+        self.report.num_provisional = frontier.num_shown
+        return [Finished("stop" if is_stopped else "length", self.report)]
+
+    def _patience_s(self) -> float:
+        return max(0.0, self._heard_s + self._alone_after_s - time.perf_counter())
+
+    def _is_time_to_draft(self, request: GenerationRequest) -> bool:
+        frontier = self._frontier
+        if self._drafter is None or not self._may_draft or (frontier.num_ahead and frontier.last in request.stop_ids):
+            return False
+        if self._takes_turns and not self._is_alone:  # once for each answer, unless the verifier goes on with the rest
+            return self._opened is not None and frontier.num_ahead == 0
+        return self._room(request) > 0
+
+    def _room(self, request: GenerationRequest) -> int:
+        """How many more guesses may be made now."""
+        end = self._frontier.end
+        if self._is_alone:
+            return request.limit - end
+        if self._opened is None:
+            return 0
+        most = self._max_ahead - self._frontier.num_ahead if self._max_ahead else self._drafts_allowed
+        return max(0, min(most if self._drafts_allowed else 0, self._opened.limit - end - 1))
+
+    async def _prefill(self) -> None:
         if self._drafter is not None:
             await self._in_thread(self._drafter.prefill, list(self._frontier.token_ids))
-        return opened
 
-    def _seal(self, verified: Verified, opened: Opened) -> Seal | None:
-        return Seal(verified.signature, opened.public_key, self._num_opened) if verified.signature else None
-
-    def _check_models(self, opened: Opened, request: GenerationRequest) -> None:
-        """A verifier checks what Open names; what it opened must be that."""
-        target = self.report.target or request.target
-        if target not in ("", opened.target):
-            raise ModelMismatch(f"the verifier runs target {opened.target[:12]}, not {target[:12]}; begin anew with it")
-        if request.vocabulary not in ("", opened.vocabulary):
-            raise VocabularyMismatch(
-                f"the verifier's vocabulary is {opened.vocabulary[:12]}, not {request.vocabulary[:12]}; choose another"
-            )
-
-    def _is_time_to_draft(self, limit: int) -> bool:
-        if self._drafter is None or not self._may_draft:
-            return False
-        if not self._max_ahead:  # a turn: once for each answer, unless the verifier goes on with what is left
-            return self._frontier.num_ahead == 0
-        return self._room(limit) > 0
-
-    def _room(self, limit: int) -> int:
-        """How many more guesses may be made now."""
-        most = self._max_ahead - self._frontier.num_ahead if self._max_ahead else self._drafts_allowed
-        return max(0, min(most if self._drafts_allowed else 0, limit - self._frontier.end - 1))
-
-    async def _draft(self, params: SamplingParams, limit: int) -> None:
+    async def _draft(self, request: GenerationRequest) -> None:
         """Guess, and send the guesses. In turns, without any, the verifier is asked for one step alone."""
         frontier = self._frontier
-        epoch, start = frontier.epoch, frontier.end
-        self._pace.begin(frontier.confidences)
+        epoch, start, room = frontier.epoch, frontier.end, self._room(request)
+        pace = self._alone_pace if self._is_alone else self._pace
+        pace.begin(frontier.confidences)
         assert self._drafter is not None
-        token_ids, room = frontier.everything(), self._room(limit)
-        proposal = await self._in_thread(self._drafter.propose, token_ids, params, self._pace, room)
-        draft = frontier.guess(epoch, start, proposal)
-        if draft is not None:
-            await self._link.send(draft)
-        elif not self._max_ahead:
+        proposal = await self._in_thread(self._drafter.propose, frontier.everything(), request.params, pace, room)
+        frontier.guess(epoch, start, _to_first(proposal, request.stop_ids))
+        asks_alone = self._takes_turns and not self._is_alone and not frontier.num_ahead
+        if asks_alone:
             await self._link.send(Draft(frontier.epoch, frontier.end, b""))
         # Nothing to say, or said in turn: the next word is the verifier's.
-        self._may_draft = bool(self._max_ahead) and bool(proposal.token_ids)
+        self._may_draft = bool(proposal.token_ids) and (self._is_alone or not self._takes_turns)
 
-    async def _hear(self) -> Verified:
-        message = await self._receive()
-        if not isinstance(message, Verified):
-            raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
-        return message
+    async def _send_drafts(self) -> None:
+        while self._opened is not None and (draft := self._frontier.next_draft()) is not None:
+            await self._link.send(draft)
 
-    def _commit(self, verified: Verified, opened: Opened, num_logprobs: int, elapsed_ms: float) -> Outcome:
+    def _commit(self, verified: Verified, request: GenerationRequest) -> list[Event]:
         """Move the frontier, tell the pace, keep the books."""
-        outcome = self._frontier.commit(verified, limit=opened.limit, n_vocab=opened.n_vocab, num_logprobs=num_logprobs)
-        now_s = time.perf_counter()
+        opened, report, now_s = self._opened, self.report, time.perf_counter()
+        assert opened is not None
+        outcome = self._frontier.commit(
+            verified, limit=opened.limit, n_vocab=opened.n_vocab, num_logprobs=request.num_logprobs
+        )
         turn_ms = (now_s - self._turn_s) * 1000 if self._turn_s else None  # the first turn is mostly the prompt
         self._pace.observe(outcome.checked, outcome.num_accepted, len(outcome.tokens), turn_ms)
-        self._turn_s = now_s
-        self._may_draft = True
+        self._turn_s = self._heard_s = now_s
+        self._may_draft, self._is_alone = True, False
         if outcome.missed:
             self._pace.interrupt()
-        report = self.report
         report.num_passes += 1
         report.num_tokens += len(outcome.tokens)
         report.num_drafted += verified.num_drafted
@@ -228,12 +261,19 @@ class Session:
         for source, _ in outcome.checked[: outcome.num_accepted]:
             report.accepted_by[source] = report.accepted_by.get(source, 0) + 1
         report.bytes_up, report.bytes_down = self._link.bytes_up, self._link.bytes_down
-        report.first_token_ms = report.first_token_ms or elapsed_ms
-        report.total_ms = elapsed_ms
-        return outcome
+        report.total_ms = (now_s - self._began_s) * 1000
+        report.first_token_ms = report.first_token_ms or report.total_ms
+        events: list[Event] = list(outcome.tokens)
+        if outcome.retracted is not None:
+            report.num_retracted += outcome.num_retracted
+            events.insert(outcome.num_agreed, Retracted(outcome.retracted))
+        if verified.finish:
+            seal = Seal(verified.signature, opened.public_key, self._num_opened) if verified.signature else None
+            events.append(Finished(verified.finish, report, seal))
+        return events
 
-    async def _receive(self) -> Opened | Verified:
-        """What was verified, or opened; what the verifier says of its load is heeded on the way."""
+    async def _receive(self) -> Down:
+        """The next message; what the verifier says of its load is heeded on the way."""
         try:
             async with asyncio.timeout(self._max_silence_s):  # news of the load alone is silence
                 while isinstance(message := await self._link.receive(), Load):
@@ -253,7 +293,13 @@ class Session:
         await self._link.close()
 
 
-async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
+def _to_first(proposal: Proposal, stop_ids: Sequence[int]) -> Proposal:
+    """The guesses up to the first that ends the answer."""
+    count = next((n for n, token_id in enumerate(proposal.token_ids, 1) if token_id in stop_ids), None)
+    return Proposal(proposal.source, proposal.token_ids[:count], proposal.confidences[:count])
+
+
+async def _cancelled(*tasks: "Task[Any] | None") -> None:
     """End what is under way; a drafter's thread finishes its pass by itself."""
     for task in tasks:
         if task is not None:

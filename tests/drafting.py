@@ -13,6 +13,7 @@ class ScriptedDrafter:
     """Proposes from `script` (the whole true list), each id right with probability `accuracy`, at most `longest`."""
 
     name = "scripted"
+    can_answer = False
 
     def __init__(self, script: Sequence[int], *, accuracy: float, longest: int, n_vocab: int, seed: int = 0) -> None:
         self._script = list(script)
@@ -38,6 +39,7 @@ class TakingTurns:
     """One drafter after the other, a proposal each."""
 
     name = "turns"
+    can_answer = False
 
     def __init__(self, *drafters: Drafter) -> None:
         self._drafters = itertools.cycle(drafters)

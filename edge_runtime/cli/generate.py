@@ -3,19 +3,19 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
-from edge_runtime.cli.output import console, print_json, show_progress
-from edge_runtime.frontier import Token
+from edge_runtime.cli.output import show_progress
+from edge_runtime.cli.show import show
+from edge_runtime.journal import Journal
+from edge_runtime.options import Options, check_request
 from edge_runtime.parts import DEFAULT_TARGET
-from edge_runtime.report import Report
-from edge_runtime.runtime import Finished, Piece, Runtime, check_request
+from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.engines import EngineSettings
@@ -66,6 +66,12 @@ def generate(
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where no verifier answers; never let the drafter answer alone.")
+    ] = False,
+    no_journal: Annotated[
+        bool, typer.Option("--no-journal", help="Keep nothing of this; then sync cannot finish it later.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object instead of text.")] = False,
     receipt: Annotated[
         Path | None, typer.Option(help="Write a receipt here, signed if the verifier signs. The answer is in it.")
@@ -81,6 +87,8 @@ def generate(
     ] = False,
 ) -> None:
     """Answer PROMPT with exactly the target's tokens, sooner.
+
+    Where a verifier does not answer, the drafter does, provisionally, and the journal keeps it: see sync.
 
     Examples:
 
@@ -110,73 +118,31 @@ def generate(
         text = sys.stdin.read() if prompt == "-" else prompt
     except UnicodeDecodeError:
         raise InvalidParameter("standard input is not UTF-8 text; convert it first") from None
-    stop = stop or []
-    check_request(text, max_tokens, params, stop, n, logprobs)
+    options: Options = {
+        "max_tokens": max_tokens,
+        "is_chat": not raw,
+        "stop": stop or [],
+        "num_logprobs": logprobs,
+        "wants_receipt": receipt is not None,
+        "is_strict": strict,
+    }
+    check_request(text, params, n=n, **options)
     if receipt is not None and (n != 1 or not receipt.absolute().parent.is_dir()):
         raise InvalidParameter("--receipt takes a file in a folder that exists, and one answer; change one of them")
+    journal = None if verifier is None or no_journal else Journal()
     with show_progress() as progress:
         if verifier is None:
             runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
         else:
             token = read_token(token_file, verifier, is_insecure=allow_insecure)
             tls = device_tls(ca_file, client_cert)
-            runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
-    with runtime:
-        answers = runtime.generate_several(
-            text,
-            params,
-            n=n,
-            max_tokens=max_tokens,
-            is_chat=not raw,
-            stop=stop,
-            num_logprobs=logprobs,
-            wants_receipt=receipt is not None,
-        )
-        finished = asyncio.run(_show(answers, seed, as_json=json))
+            runtime = Runtime.remote(
+                verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal
+            )
+    with runtime, journal or nullcontext():
+        finished = asyncio.run(show(runtime.generate_several(text, params, n=n, **options), seed, as_json=json))
     if receipt is not None and finished is not None and finished.receipt is not None:
         _write_private(receipt, finished.receipt)
-
-
-async def _show(
-    answers: AsyncGenerator[tuple[int, Piece | Finished], None], seed: int, *, as_json: bool
-) -> Finished | None:
-    """Every answer as it comes, with its figures after it; or an object, a line, for each. Gives how the last ended."""
-    last = None
-    tokens: list[Token] = []
-    parts: list[str] = []
-    async with aclosing(answers) as events:
-        async for number, event in events:
-            if isinstance(event, Finished):
-                _finish("".join(parts), tokens, event, seed + number, as_json=as_json)
-                tokens, parts, last = [], [], event
-                continue
-            if event.token is not None:
-                tokens.append(event.token)
-            parts.append(event.text)
-            if not as_json:
-                sys.stdout.write(event.text)
-                sys.stdout.flush()
-    return last
-
-
-def _finish(text: str, tokens: list[Token], finished: Finished, seed: int, *, as_json: bool) -> None:
-    figures = _figures(finished.report)
-    if as_json:
-        answer = {"text": text, "token_ids": [token.token_id for token in tokens], "finish_reason": finished.reason}
-        if tokens and tokens[0].logprob is not None:
-            answer["logprobs"] = [{"logprob": token.logprob, "top": token.top_logprobs} for token in tokens]
-        print_json({**answer, "seed": seed, **figures})
-    else:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
-        report = finished.report
-        console.print(
-            f"\n{report.num_tokens} tokens, {report.tokens_per_s:.1f} tokens/s, "
-            f"{report.tokens_per_pass:.2f} tokens per pass, "
-            f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
-            f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
-            style="dim",
-        )
 
 
 def _write_private(path: Path, data: bytes) -> None:
@@ -210,24 +176,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidParameter(f"{path} cannot be read ({error}); name a text file") from None
-
-
-def _figures(report: Report) -> dict[str, object]:
-    return {
-        "target": report.target,
-        "counts": {
-            "prompt": report.num_prompt,
-            "tokens": report.num_tokens,
-            "passes": report.num_passes,
-            "drafted": report.num_drafted,
-            "accepted": report.num_accepted,
-            "accepted_by": report.accepted_by,
-            "bytes_up": report.bytes_up,
-            "bytes_down": report.bytes_down,
-        },
-        "times": {"first_token_ms": report.first_token_ms, "total_ms": report.total_ms},
-        "tokens_per_s": report.tokens_per_s,
-        "tokens_per_pass": report.tokens_per_pass,
-        "acceptance": report.acceptance,
-        "bytes_per_token": report.bytes_per_token,
-    }

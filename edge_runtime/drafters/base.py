@@ -28,6 +28,7 @@ class Proposal:
 
 class Drafter(Protocol):
     name: str
+    can_answer: bool  # its guesses make an answer, where there is no verifier
 
     def prefill(self, token_ids: Sequence[int]) -> None:
         """Get ready to draft after this list."""

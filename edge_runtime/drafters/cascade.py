@@ -12,6 +12,7 @@ __all__ = ["CascadeDrafter"]
 class CascadeDrafter:
     def __init__(self, first: Drafter, then: Drafter) -> None:
         self.name = f"{first.name}+{then.name}"
+        self.can_answer = then.can_answer
         self._first = first
         self._then = then
 

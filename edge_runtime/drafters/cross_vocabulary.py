@@ -29,6 +29,7 @@ class CrossVocabularyDrafter:
 
     def __init__(self, drafter: Drafter, own: TextCodec, target: TextCodec) -> None:
         self.name = drafter.name
+        self.can_answer = drafter.can_answer
         self._drafter = drafter
         target_marks, own_marks = shared_controls(target, own)
         self._own, self._target = MarkedText(own, own_marks), MarkedText(target, target_marks)

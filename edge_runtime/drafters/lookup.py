@@ -18,6 +18,7 @@ class LookupDrafter:
     """Its guesses are named "lookup"; those from `past` texts "past", as their chances differ."""
 
     name = "lookup"
+    can_answer = False
 
     def __init__(self, past: PastTexts | None = None) -> None:
         self._past = past

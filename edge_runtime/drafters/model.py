@@ -28,6 +28,8 @@ SHORT = 2  # tokens in a pass that is typical of drafting
 class ModelDrafter:
     """`engine` becomes this drafter's own. With `constrain` its guesses keep to the grammar that the answer must."""
 
+    can_answer = True
+
     def __init__(self, engine: Engine, *, name: str, constrain: Constrain | None = None) -> None:
         self.name = name
         self._engine = engine

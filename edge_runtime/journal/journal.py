@@ -68,10 +68,11 @@ class Journal:
     def begin(self, asked: Asked, conversation: str | None = None) -> Record:
         """A new generation; without a name, in a new conversation."""
         request = msgspec.json.encode(asked).decode()
-        row = (conversation or secrets.token_hex(8), time.time(), len(asked.prompt_ids), request)
+        row = (conversation or secrets.token_hex(8), time.time(), len(asked.prompt_ids), request, asked.target)
         with self._transaction("IMMEDIATE") as db:
             cursor = db.execute(
-                "INSERT INTO generation (conversation, started_s, start, request, checksum) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO generation (conversation, started_s, start, request, target, checksum) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 (*row, checksum(*row, None)),
             )
         return self._record(int(cursor.lastrowid or 0))
@@ -133,12 +134,12 @@ class Journal:
 
     def _checked(self, row: tuple[Any, ...], db: sqlite3.Connection) -> Generation:
         """A row of the generation table, with its tokens, when everything about them is right."""
-        number, conversation, started_s, start, request, finish, check = row
+        number, conversation, started_s, start, request, target, finish, check = row
         query = "SELECT * FROM token WHERE generation = ? ORDER BY position"
         tokens = db.execute(query, (number,)).fetchall()
         num_verified = sum(is_verified == 1 for _, _, _, is_verified, _ in tokens)
         is_whole = (
-            check == checksum(conversation, started_s, start, request, finish)
+            check == checksum(conversation, started_s, start, request, target, finish)
             and all(stored == checksum(*values) for *values, stored in tokens)
             and all(position == start + offset for offset, (_, position, *_) in enumerate(tokens))
             and all(is_verified == 1 for _, _, _, is_verified, _ in tokens[:num_verified])
@@ -147,4 +148,4 @@ class Journal:
             raise damaged(self.path)
         asked = msgspec.json.decode(request, type=Asked)
         token_ids = [token_id for _, _, token_id, _, _ in tokens]
-        return Generation(number, conversation, started_s, asked, token_ids, num_verified, finish)
+        return Generation(number, conversation, started_s, asked, target, token_ids, num_verified, finish)

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from edge_runtime.journal.values import checksum, token_rows
 from outrider.errors import DiskFull, JournalBusy, JournalError
@@ -63,6 +64,17 @@ class Record:
 
         self._write(step)
 
+    def verified_by(self, target: str) -> None:
+        """The fingerprint of the weights that verify it; no others may go on with it."""
+
+        def step(db: sqlite3.Connection) -> None:
+            *asked, before, finish = self._row(db)
+            if target != before:
+                values = (target, checksum(*asked, target, finish), self.id)
+                db.execute("UPDATE generation SET target = ?, checksum = ? WHERE id = ?", values)
+
+        self._write(step)
+
     def finish(self, reason: str) -> None:
         """No more tokens come. While some are provisional this is, too."""
         self._write(lambda db: self._set_finish(db, reason))
@@ -71,14 +83,17 @@ class Record:
         self._write(lambda db: db.executemany("INSERT INTO token VALUES (?, ?, ?, ?, ?)", rows))
 
     def _set_finish(self, db: sqlite3.Connection, finish: str | None) -> None:
-        query = "SELECT conversation, started_s, start, request, finish FROM generation WHERE id = ?"
-        row = db.execute(query, (self.id,)).fetchone()
+        *asked, target, before = self._row(db)
+        if finish != before:
+            values = (finish, checksum(*asked, target, finish), self.id)
+            db.execute("UPDATE generation SET finish = ?, checksum = ? WHERE id = ?", values)
+
+    def _row(self, db: sqlite3.Connection) -> tuple[Any, ...]:
+        query = "SELECT conversation, started_s, start, request, target, finish FROM generation WHERE id = ?"
+        row: tuple[Any, ...] | None = db.execute(query, (self.id,)).fetchone()
         if row is None:
             raise JournalError("the generation is not in the journal any more; begin a new one")
-        *asked, before = row
-        if finish != before:
-            values = (finish, checksum(*asked, finish), self.id)
-            db.execute("UPDATE generation SET finish = ?, checksum = ? WHERE id = ?", values)
+        return row
 
     def _write(self, step: Step) -> None:
         self._unwritten.append(step)

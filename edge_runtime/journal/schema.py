@@ -16,6 +16,7 @@ TABLES = (
         started_s REAL NOT NULL,
         start INTEGER NOT NULL CHECK (start >= 1),
         request TEXT NOT NULL,
+        target TEXT NOT NULL,
         finish TEXT,
         checksum INTEGER NOT NULL
     )""",
@@ -66,6 +67,8 @@ TABLES = (
         SELECT RAISE(ABORT, 'what was asked never changes')
         WHERE (NEW.id, NEW.conversation, NEW.started_s, NEW.start, NEW.request)
             IS NOT (OLD.id, OLD.conversation, OLD.started_s, OLD.start, OLD.request);
+        SELECT RAISE(ABORT, 'one target alone verifies a generation')
+        WHERE OLD.target <> '' AND NEW.target <> OLD.target;
         SELECT RAISE(ABORT, 'a generation finishes once')
         WHERE OLD.finish IS NOT NULL AND (NEW.finish IS NOT NULL OR NOT EXISTS (
             SELECT 1 FROM token WHERE generation = OLD.id AND is_verified = 0));

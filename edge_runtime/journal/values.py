@@ -21,6 +21,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str = ""  # fingerprint of the weights; "" when none was known, as offline
     vocabulary: str = ""  # fingerprint of the tokenizer
     messages: list[dict[str, str]] = []  # the conversation that the prompt was made of
+    stop: list[str] = []  # the answer ends before the first of these
 
     def __repr__(self) -> str:
         """Without what was said: it may end in a log."""
@@ -35,9 +36,18 @@ class Generation:
     conversation: str
     started_s: float  # seconds since 1970
     asked: Asked
+    target: str  # fingerprint of the weights that verified it; "" when none did
     token_ids: list[int] = field(repr=False)  # the answer so far
     num_verified: int  # of them, from the left
     finish: str | None
+
+    @property
+    def verified_ids(self) -> list[int]:
+        return self.token_ids[: self.num_verified]
+
+    @property
+    def provisional_ids(self) -> list[int]:
+        return self.token_ids[self.num_verified :]
 
     @property
     def frontier(self) -> int:

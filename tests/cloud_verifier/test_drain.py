@@ -16,10 +16,12 @@ import httpx
 import pytest
 
 from edge_runtime.drafters import Proposal
+from edge_runtime.events import Finished, Token
 from edge_runtime.links import WebSocketLink
 from edge_runtime.pacing import Pace
+from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
-from edge_runtime.session import Finished, GenerationRequest, Session, Token
+from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from outrider.errors import Overloaded
 from tests.cloud_verifier.test_rest import PARAMS, WANT

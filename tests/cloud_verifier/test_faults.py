@@ -29,10 +29,11 @@ from cloud_verifier.stream import serve_stream
 from cloud_verifier.telemetry import Telemetry
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Drafter, LookupDrafter, Proposal
-from edge_runtime.frontier import Token
+from edge_runtime.events import Finished, Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
+from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry, Retrying
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from outrider.engines.base import Chunk, Logits
 from outrider.errors import (
@@ -362,10 +363,11 @@ def waits_of(error: OutriderError, policy: Retry, monkeypatch: pytest.MonkeyPatc
 
     async def run() -> None:
         retrying = Retrying(policy)
-        retrying.progress()
+        retrying.heard()
         with contextlib.suppress(OutriderError):
             while True:
-                await retrying.pause(error)
+                retrying.failed(error)
+                await retrying.turn()
 
     random.seed(seed)
     with monkeypatch.context() as patch:

@@ -10,9 +10,10 @@ import pytest
 from cloud_verifier.limits import Limits
 from cloud_verifier.loop import Connection, VerifierLoop
 from cloud_verifier.verifier import Verifier
-from edge_runtime.frontier import Token
+from edge_runtime.events import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
-from edge_runtime.session import GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams, choose
 from outrider.engines import EngineSettings, open_engine

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.tokens import TokenFile
 from edge_runtime.links import WebSocketLink
-from edge_runtime.session import GenerationRequest
+from edge_runtime.request import GenerationRequest
 from outrider.engines.base import Chunk
 from outrider.errors import EngineError, OutriderError
 from outrider.wire import Draft, Verified, encode, pack_ids

@@ -25,10 +25,12 @@ from cloud_verifier.logs import configure_logs, formatter_of
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.metrics import Metrics
 from cloud_verifier.verifier import Verifier
+from edge_runtime.events import Finished
 from edge_runtime.links import WebSocketLink
 from edge_runtime.report import Report
+from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.session import Session
 from outrider.errors import InvalidParameter, Overloaded
 from tests.cloud_verifier.test_rest import PARAMS, WANT, service, until, wrong
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED

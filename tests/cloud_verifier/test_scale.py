@@ -26,8 +26,10 @@ from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.scale import PendingWork, Scale, Settings, application
 from cloud_verifier.target import open_verifier
 from cloud_verifier.tokens import TokenFile
+from edge_runtime.events import Finished
 from edge_runtime.links import InProcessLink, Link
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings

@@ -21,7 +21,7 @@ from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.tokens import TokenFile
 from cloud_verifier.verifier import Verifier
 from edge_runtime.links import WebSocketLink
-from edge_runtime.session import GenerationRequest
+from edge_runtime.request import GenerationRequest
 from outrider.errors import InvalidParameter, LinkLost, Unauthorized
 from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened, Up, Verified
 from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service

@@ -24,10 +24,11 @@ from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import LookupDrafter
-from edge_runtime.frontier import Token
+from edge_runtime.events import Token
 from edge_runtime.links import WebSocketLink
+from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
-from edge_runtime.session import GenerationRequest, Session
+from edge_runtime.session import Session
 from outrider.errors import OutriderError
 from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, encode, pack_ids, to_frame
 from tests.cloud_verifier.test_faults import num_descriptors

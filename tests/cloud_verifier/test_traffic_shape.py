@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Proposal
+from edge_runtime.events import Finished
 from edge_runtime.links import WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from tests.cloud_verifier.test_verifier import PROMPT, make, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter

@@ -13,11 +13,12 @@ from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.ahead import AheadPace
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
-from edge_runtime.frontier import Token
+from edge_runtime.events import Finished, Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
+from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
-from edge_runtime.session import Finished, GenerationRequest, Session
+from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from outrider.errors import (
     BadLogits,

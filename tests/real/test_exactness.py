@@ -17,11 +17,12 @@ from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter, LookupDrafter
-from edge_runtime.frontier import Token
+from edge_runtime.events import Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
-from edge_runtime.session import GenerationRequest, Session
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import Chunk, EngineSettings, open_engine

@@ -1,0 +1,119 @@
+"""One answer as an app sees it: the session's events with their text, kept in the journal, a receipt at the end.
+
+Knows no models and no link.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from edge_runtime.energy import EnergyMeter
+from edge_runtime.events import Alone, Finished, Retracted, Token
+from edge_runtime.evidence import Provenance, make_receipt
+from edge_runtime.frontier import REMEMBERED
+from edge_runtime.journal import Scribe
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
+from edge_runtime.text import AnswerText
+from outrider import catalog
+from outrider.errors import OutriderError
+from outrider.tokens import TextCodec
+
+__all__ = ["Answering", "Piece", "tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One token and the text it completes: empty inside a character, inside what may become a stop string, for control
+    tokens, and where a token that was provisional is confirmed.
+
+    Text without a token is what was left when the answer ended inside a character or the beginnings of a stop string.
+    """
+
+    text: str
+    token: Token | None
+
+
+Answering = Piece | Alone | Retracted | Finished
+
+
+async def tell(
+    session: Session, request: GenerationRequest, codec: TextCodec, stop: Sequence[str], scribe: Scribe
+) -> AsyncGenerator[Answering, None]:
+    """What the generation has already, if it was begun before, and then what the session tells."""
+    start = len(request.prompt_ids)
+    text, provenance, meter = AnswerText(codec, stop), Provenance(), EnergyMeter()
+    for token in _remembered(request):
+        provenance.append(token.drafted_by, is_verified=token.is_verified)
+        yield Piece(text.append(token.token_id), token)
+    if (reason := _end(request, text)) is not None:
+        finished = Finished(reason, session.report)
+        await scribe.write([finished])
+    else:
+        finished = Finished("stop", session.report)
+        async with aclosing(session.generate(request)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    finished = event
+                    break
+                if isinstance(event, Retracted):
+                    provenance.retract(event.position - start)
+                    yield replace(event, num_chars=text.retract(event.position - start))
+                elif isinstance(event, Alone):
+                    yield event
+                else:
+                    length = event.position - start + 1
+                    new = ""
+                    if length <= len(text.token_ids):
+                        provenance.confirm(length)
+                    else:
+                        provenance.append(event.drafted_by, is_verified=event.is_verified)
+                        new = text.append(event.token_id)
+                    yield Piece(new, event)
+                    if text.is_hit and length == len(text.token_ids):
+                        session.report.num_provisional = provenance.num_provisional
+                        await scribe.write([finished])
+                        break
+    if rest := text.flush():
+        yield Piece(rest, None)
+    if request.wants_signature:
+        receipt = make_receipt(
+            request.prompt_ids,
+            text.token_ids,
+            finished.reason,
+            params=request.params,
+            vocabulary=request.vocabulary,
+            report=finished.report,
+            provenance=provenance,
+            drafters={name: _fingerprint(name) for name in finished.report.accepted_by},
+            energy=meter.read(),
+            seal=finished.seal,
+        )
+        finished = replace(finished, receipt=receipt)
+    yield replace(finished, not_kept=scribe.not_kept)
+
+
+def _remembered(request: GenerationRequest) -> list[Token]:
+    start, num_verified = len(request.prompt_ids), len(request.verified_ids)
+    author, _ = REMEMBERED
+    return [
+        Token(start + n, token_id, None if n < num_verified else author, is_verified=n < num_verified)
+        for n, token_id in enumerate([*request.verified_ids, *request.provisional_ids])
+    ]
+
+
+def _end(request: GenerationRequest, text: AnswerText) -> str | None:
+    """How an answer that is verified whole has ended; a crash may have come before that was written."""
+    if request.provisional_ids or not text.token_ids:
+        return None
+    if text.is_hit or text.token_ids[-1] in request.stop_ids:
+        return "stop"
+    return "length" if len(text.token_ids) >= request.max_tokens else None
+
+
+def _fingerprint(drafter: str) -> str:
+    """Of a drafter's weights; "" for one without any."""
+    try:
+        return catalog.find(drafter).manifest.fingerprint
+    except OutriderError:
+        return ""
