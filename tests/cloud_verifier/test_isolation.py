@@ -27,7 +27,6 @@ from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
-
 NUM_SESSIONS, NUM_TOKENS = 64, 24
 COMMON = 50  # ids below are everybody's; each session has ten of its own above
 N_VOCAB = COMMON + 10 * NUM_SESSIONS

@@ -130,9 +130,7 @@ def accuracy(vectors: NDArray[np.float64]) -> float:
     return float(np.mean(right))
 
 
-@pytest.mark.parametrize(
-    "num_runs", [4, pytest.param(20, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("num_runs", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_padded_frames_are_of_one_size_each_way_and_tell_no_prompt(num_runs: int) -> None:
     print("seeds: prompts 1, runs 0 to", num_runs - 1)
     for is_padded in (False, True):

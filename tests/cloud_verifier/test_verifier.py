@@ -38,9 +38,7 @@ def make(engine: ToyEngine | ClassEngine | None = None) -> Verifier:
     return Verifier(engine or ToyEngine(), target="t", vocabulary="v")
 
 
-def target_alone(
-    prompt: Sequence[int] = PROMPT, num_tokens: int = 60, params: SamplingParams = SAMPLED
-) -> list[int]:
+def target_alone(prompt: Sequence[int] = PROMPT, num_tokens: int = 60, params: SamplingParams = SAMPLED) -> list[int]:
     """The definition of the output: one token at a time, no verifier."""
     return list(_alone(tuple(prompt), num_tokens, params))
 
