@@ -16,8 +16,16 @@ DEFAULT_TARGET = "qwen2.5-coder-1.5b-onnx"
 DEFAULT_DRAFTER = "qwen2.5-coder-0.5b-onnx-trim"
 
 
-def tokenizer_source(drafter: str) -> str:
-    """The model whose folder holds the tokenizer, for a device that names a drafter and no target."""
+def tokenizer_source(drafter: str, vocabulary: str = "") -> str:
+    """The model whose folder holds the tokenizer, for a device that names a drafter and no target.
+
+    With `vocabulary`, its fingerprint, any model that has it; NotHere where there is none.
+    """
+    if vocabulary:
+        for name in catalog.stored():
+            if catalog.find(name).manifest.tokenizer_fingerprint == vocabulary:
+                return name
+        raise NotHere(f"no model on this machine has the vocabulary {vocabulary[:12]}; pull the one it is of")
     if drafter not in ("auto", "none", "lookup"):
         return drafter
     return DEFAULT_DRAFTER if DEFAULT_DRAFTER in catalog.stored() else DEFAULT_TARGET

@@ -3,11 +3,10 @@
 Knows what a prompt is; leaves tokens to the session, models to the engines and the choice of parts to `parts.py`.
 """
 
-import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
@@ -27,7 +26,7 @@ from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
-from outrider.errors import OutriderError, VocabularyMismatch
+from outrider.errors import InvalidParameter, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
@@ -103,14 +102,16 @@ class Runtime:
         token: str = "",
         tls: ssl.SSLContext | None = None,
         journal: Journal | None = None,
+        vocabulary: str = "",
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
-        `token` and `tls` are what the verifier is shown and what of it is trusted, as for WebSocketLink.
+        With `vocabulary`, a fingerprint, it is any tokenizer on this machine that has that. `token` and `tls` are what
+        the verifier is shown and what of it is trusted, as for WebSocketLink.
         """
         WebSocketLink(url)  # a bad address is told before anything is loaded
-        folder = catalog.find(target or tokenizer_source(drafter))
+        folder = catalog.find(target or tokenizer_source(drafter, vocabulary))
         codec = TextCodec(folder)
         drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress)
         asked = folder.manifest.fingerprint if target else ""
@@ -155,10 +156,10 @@ class Runtime:
             wants_signature=options.get("wants_receipt", False),
             answers_alone=self._verifier is None and not options.get("is_strict", False),
         )
-        scribe = await self._begin(asked, options.get("conversation"))
-        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
-            async for event in events:
-                yield event
+        with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
+            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+                async for event in events:
+                    yield event
 
     async def generate_several(
         self,
@@ -184,21 +185,21 @@ class Runtime:
         Its provisional tokens are confirmed, or retracted once. Never answers alone. Raises JournalError, what
         `generate` does, and VocabularyMismatch for one of another vocabulary.
         """
-        assert self._journal is not None
-        journal = self._journal
-        generation = await asyncio.to_thread(journal.generation, number)
+        if self._journal is None:
+            raise InvalidParameter("this runtime keeps no journal; make one with a journal")
+        scribe, generation = await Scribe.resume(self._journal, number)
         asked = generation.asked
-        if asked.vocabulary != self._manifest.tokenizer_fingerprint:
-            raise VocabularyMismatch(f"generation {number} is of another vocabulary; go on with the model it was of")
-        scribe = Scribe(journal.resume(number), generation.end)
-        request = replace(
-            _request(asked, generation.target),
-            verified_ids=generation.verified_ids,
-            provisional_ids=generation.provisional_ids,
-        )
-        async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
-            async for event in events:
-                yield event
+        with closing(scribe):
+            if asked.vocabulary != self._manifest.tokenizer_fingerprint:
+                raise VocabularyMismatch(f"answer {number} is of another vocabulary; go on with the model it was of")
+            request = replace(
+                _request(asked, generation.target),
+                verified_ids=generation.verified_ids,
+                provisional_ids=generation.provisional_ids,
+            )
+            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+                async for event in events:
+                    yield event
 
     def _session(self, scribe: Scribe) -> Session:
         return Session(
@@ -210,16 +211,6 @@ class Runtime:
             breaker=self._breaker,
             keep=scribe.write,
         )
-
-    async def _begin(self, asked: Asked, conversation: str | None) -> Scribe:
-        """A journal that cannot be written is no reason to withhold an answer."""
-        start = len(asked.prompt_ids)
-        if self._journal is None:
-            return Scribe(None, start)
-        try:
-            return Scribe(await asyncio.to_thread(self._journal.begin, asked, conversation), start)
-        except OutriderError as error:
-            return Scribe(None, start, error)
 
     def network_changed(self) -> None:
         """The system says that there is another network, or one again: the verifier is tried soon."""

@@ -233,13 +233,18 @@ class Session:
         frontier.guess(epoch, start, _to_first(proposal, request.stop_ids))
         asks_alone = self._takes_turns and not self._is_alone and not frontier.num_ahead
         if asks_alone:
-            await self._link.send(Draft(frontier.epoch, frontier.end, b""))
+            await self._say(Draft(frontier.epoch, frontier.end, b""))
         # Nothing to say, or said in turn: the next word is the verifier's.
         self._may_draft = bool(proposal.token_ids) and (self._is_alone or not self._takes_turns)
 
     async def _send_drafts(self) -> None:
         while self._opened is not None and (draft := self._frontier.next_draft()) is not None:
-            await self._link.send(draft)
+            await self._say(draft)
+
+    async def _say(self, message: Draft) -> None:
+        """A link that takes nothing may still hold the answer: whether it is lost, those find out who listen."""
+        with suppress(LinkLost):
+            await self._link.send(message)
 
     def _commit(self, verified: Verified, request: GenerationRequest) -> list[Event]:
         """Move the frontier, tell the pace, keep the books."""

@@ -61,6 +61,7 @@ class _Screen:
         token = piece.token
         self.text += piece.text
         if token is None:
+            self.end()
             self._write(piece.text)
         elif not token.is_verified:
             self.tokens.append(token)
@@ -77,6 +78,7 @@ class _Screen:
     def end(self) -> None:
         """What is still held back is the answer's end, verified or not."""
         self._write("".join(text for _, text in self._held))
+        self._held = []
 
     def _write(self, text: str) -> None:
         if not self._is_silent:

@@ -6,8 +6,9 @@ disk loses nothing that was verified before. Knows ids and what was asked; no se
 """
 
 from edge_runtime.journal.journal import Journal
+from edge_runtime.journal.lease import Lease
 from edge_runtime.journal.record import Record
 from edge_runtime.journal.scribe import Scribe
 from edge_runtime.journal.values import Asked, Conversation, Generation
 
-__all__ = ["Asked", "Conversation", "Generation", "Journal", "Record", "Scribe"]
+__all__ = ["Asked", "Conversation", "Generation", "Journal", "Lease", "Record", "Scribe"]

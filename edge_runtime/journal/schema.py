@@ -70,7 +70,7 @@ TABLES = (
         SELECT RAISE(ABORT, 'one target alone verifies a generation')
         WHERE OLD.target <> '' AND NEW.target <> OLD.target;
         SELECT RAISE(ABORT, 'a generation finishes once')
-        WHERE OLD.finish IS NOT NULL AND (NEW.finish IS NOT NULL OR NOT EXISTS (
+        WHERE NEW.finish IS NOT OLD.finish AND OLD.finish IS NOT NULL AND (NEW.finish IS NOT NULL OR NOT EXISTS (
             SELECT 1 FROM token WHERE generation = OLD.id AND is_verified = 0));
     END""",
 )

@@ -8,9 +8,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
+from typing import Self
 
 from edge_runtime.events import Event, Finished, Retracted, Token
+from edge_runtime.journal.journal import Journal
+from edge_runtime.journal.lease import Lease
 from edge_runtime.journal.record import Record
+from edge_runtime.journal.values import Asked, Generation
 from outrider.errors import DiskFull, JournalBusy, OutriderError
 
 __all__ = ["Scribe"]
@@ -19,11 +24,37 @@ __all__ = ["Scribe"]
 class Scribe:
     """Writes one generation, whose list so far ends at position `end`. Without a record it writes nothing."""
 
-    def __init__(self, record: Record | None, end: int, not_kept: OutriderError | None = None) -> None:
+    def __init__(
+        self, record: Record | None, end: int, *, lease: Lease | None = None, not_kept: OutriderError | None = None
+    ) -> None:
         self._record = record
+        self._lease = lease
         self._end = end
         self._target = ""
         self.not_kept = not_kept
+
+    @classmethod
+    async def begin(cls, journal: Journal | None, asked: Asked, conversation: str | None) -> Self:
+        """Of a new generation. A journal that cannot be written is no reason to withhold an answer."""
+        end = len(asked.prompt_ids)
+        if journal is None:
+            return cls(None, end)
+        try:
+            record = await asyncio.to_thread(journal.begin, asked, conversation)
+            return cls(record, end, lease=Lease(journal.path, record.id))
+        except OutriderError as error:
+            return cls(None, end, not_kept=error)
+
+    @classmethod
+    async def resume(cls, journal: Journal, number: int) -> tuple[Self, Generation]:
+        """Of a generation that was begun before, and how it stands. Raises JournalError."""
+        lease = Lease(journal.path, number)
+        try:
+            generation = await asyncio.to_thread(journal.generation, number)
+            return cls(journal.resume(number), generation.end, lease=lease), generation
+        except BaseException:
+            lease.release()
+            raise
 
     async def write(self, events: Sequence[Event], target: str = "") -> None:
         """What one step brought; `target` verified it. Never raises for what is wrong with the journal."""
@@ -36,6 +67,12 @@ class Scribe:
             self.not_kept = error
         except OutriderError as error:  # refused, as of a generation that was forgotten meanwhile
             self.not_kept, self._record = error, None
+
+    def close(self) -> None:
+        """No more is written. Safe to call twice."""
+        self._record = None
+        if self._lease is not None:
+            self._lease.release()
 
     def _write(self, record: Record, events: Sequence[Event], target: str) -> None:
         """Raises what the last of the writes did: one that finds no room is made good by the next that does."""
@@ -57,24 +94,27 @@ class Scribe:
         ):
             self._target = target
             yield partial(record.verified_by, target)
-        for kind, group in groupby(events, self._kind):
-            run = list(group)
-            first, last = run[0], run[-1]
-            if isinstance(first, Retracted):
-                self._end = first.position
-                yield partial(record.retract, first.position)
-            elif isinstance(first, Finished):
-                yield partial(record.finish, first.reason)
-            elif isinstance(first, Token) and isinstance(last, Token):
-                token_ids = [event.token_id for event in run if isinstance(event, Token)]
-                if kind == "confirmed":
-                    yield partial(record.confirm, last.position + 1)
-                    continue
-                self._end = last.position + 1
-                append = record.append_verified if first.is_verified else record.append_provisional
-                yield partial(append, first.position, token_ids)
+        kinds = [(self._kind(event), event) for event in events]
+        for kind, group in groupby(kinds, itemgetter(0)):
+            run = [event for _, event in group]
+            tokens = [event for event in run if isinstance(event, Token)]
+            if kind == "confirmed":
+                yield partial(record.confirm, tokens[-1].position + 1)
+            elif tokens:
+                append = record.append_verified if kind == "verified" else record.append_provisional
+                yield partial(append, tokens[0].position, [token.token_id for token in tokens])
+            elif isinstance(run[0], Retracted):
+                yield partial(record.retract, run[0].position)
+            elif isinstance(run[0], Finished):
+                yield partial(record.finish, run[0].reason)
 
     def _kind(self, event: Event) -> str:
-        if isinstance(event, Token) and event.is_verified:
-            return "confirmed" if event.position < self._end else "verified"
-        return type(event).__name__
+        """What the event does to the list, whose end moves with it."""
+        if isinstance(event, Retracted):
+            self._end = event.position
+        if not isinstance(event, Token):
+            return type(event).__name__
+        if event.is_verified and event.position < self._end:
+            return "confirmed"
+        self._end = event.position + 1
+        return "verified" if event.is_verified else "provisional"
