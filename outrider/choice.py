@@ -150,7 +150,7 @@ def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> ND
     _finalize(bits)
     bits ^= np.uint32(key >> 32)
     _finalize(bits)
-    noise: NDArray[np.float64] = bits + 0.5
+    noise: NDArray[np.float64] = np.add(bits, 0.5, dtype=np.float64)
     noise *= 2.0**-32
     for _ in range(2):  # -log(-log(u)), in place
         np.log(noise, out=noise)

@@ -45,7 +45,8 @@ from outrider.errors import (
     ProtocolError,
     VocabularyMismatch,
 )
-from outrider.wire import SUBPROTOCOL, Down, Load, Opened, Up, Verified, encode, pack_ids, to_frame
+from outrider.framing import to_frame
+from outrider.wire import SUBPROTOCOL, Down, Load, Opened, Up, Verified, encode, pack_ids
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, make, open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.fault_proxy import CLEAR, FaultProxy, Toxics
