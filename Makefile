@@ -11,6 +11,8 @@ BIN := .venv/bin
 # A checkout keeps its models to itself; set OUTRIDER_HOME to share them.
 export OUTRIDER_HOME ?= $(CURDIR)/models/store
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else every worker and every child of the tests compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PULLED := smollm2-135m-instruct
 EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-onnx-general
