@@ -1,27 +1,30 @@
 """The link between a device and a verifier, event by event, with the product's own rules on both sides.
 
-Real: the device's list (`Frontier`) and pace, the verifier's session, pace and guard. Simulated: how long a draft, a
-pass and a message take, and which guesses the target agrees with. Milliseconds throughout; no clock is read.
+Real: the device's list (`Frontier`) and pace, the verifier's session, its own drafts, pace and guard. Simulated: how
+long a draft, a pass and a message take, what the target says, and which of the drafter's guesses it agrees with.
+Milliseconds throughout; no clock is read.
 """
 
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cloud_verifier.own_drafts import OwnDrafts
 from cloud_verifier.pacing import DraftGuard, SessionPace
 from cloud_verifier.session import VerifierSession
+from cloud_verifier.turn import choose_drafts
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters.base import Proposal
 from edge_runtime.frontier import Frontier
 from outrider.choice import SamplingParams
 from outrider.wire import Draft, Open, Params, Verified, pack_ids
 
-__all__ = ["Link", "Result", "Text", "bursts", "simulate"]
+__all__ = ["Link", "Result", "Text", "bursts", "repeating", "simulate"]
 
-N_VOCAB = 8
+N_VOCAB = 256
 MAX_DRAFTS = 31
 
 
@@ -32,6 +35,7 @@ class Text:
     token_ids: list[int]
     agrees: list[bool]
     confidences: list[float]
+    prompt_ids: list[int] = field(default_factory=lambda: [0])
 
 
 def bursts(num_tokens: int, acceptance: float, mean_run: float, rng: random.Random, noise: float = 0.15) -> Text:
@@ -45,6 +49,18 @@ def bursts(num_tokens: int, acceptance: float, mean_run: float, rng: random.Rand
         agrees.append(right)
     confidences = [min(1.0, max(0.0, (0.9 if right else 0.45) + rng.gauss(0, noise))) for right in agrees]
     return Text([rng.randrange(N_VOCAB) for _ in range(num_tokens)], agrees, confidences)
+
+
+def repeating(text: Text, mean_copy: float, mean_new: float, rng: random.Random, num_prompt: int = 300) -> Text:
+    """The same agreement on other tokens: pieces copied from what stands before, `mean_copy` long, and new ones between
+    them, `mean_new` long. The prompt is of the same kind."""
+    tokens = [rng.randrange(N_VOCAB) for _ in range(8)]
+    while len(tokens) < num_prompt + len(text.token_ids):
+        start = rng.randrange(len(tokens))
+        tokens += tokens[start : start + 2 + int(rng.expovariate(1 / mean_copy))]
+        tokens += [rng.randrange(N_VOCAB) for _ in range(int(rng.expovariate(1 / mean_new) + 0.5))]
+    end = num_prompt + len(text.token_ids)
+    return replace(text, token_ids=tokens[num_prompt:end], prompt_ids=tokens[:num_prompt])
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,7 @@ class Result:
     num_passes: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+    num_own: int = 0  # of the drafted ones, the verifier's own
     num_messages: int = 0
     trace: list[tuple[float, int]] = field(default_factory=list)  # (when, tokens verified so far)
 
@@ -106,6 +123,21 @@ class _Device:
         return self._draft_ms * len(proposal.token_ids), frontier.epoch, frontier.end, proposal
 
 
+class _FixedPace(SessionPace):
+    """Takes the same number whenever so many are there; the setting to compare with."""
+
+    def __init__(self, num_drafts: int) -> None:
+        super().__init__(DraftGuard())
+        self._num_drafts = num_drafts
+
+    @property
+    def allows_own(self) -> bool:
+        return True
+
+    def num_drafts(self, drafts: Sequence[tuple[str, float]]) -> int:
+        return min(self._num_drafts, len(drafts))
+
+
 def simulate(
     text: Text,
     link: Link,
@@ -114,17 +146,22 @@ def simulate(
     *,
     max_ahead: int = MAX_AHEAD,
     fixed_drafts: int | None = None,
+    self_drafts: bool = False,
     seed: int = 0,
 ) -> Result:
-    """One generation. `draft_ms` infinite: no drafter. `fixed_drafts`: the verifier always takes as many, if there."""
+    """One generation. `draft_ms` infinite: no drafter. `fixed_drafts`: the verifier always takes as many, if there.
+    `self_drafts`: it makes its own, too."""
     rng = random.Random(seed)  # noqa: S311
-    prompt = [0]
+    prompt = text.prompt_ids
     num_tokens = len(text.token_ids)
     device = _Device(text, draft_ms, max_ahead, prompt)
     limit = len(prompt) + num_tokens
     opening = Open("", "", Params.of(SamplingParams()), limit, 0, b"", pack_ids(prompt))
     session = VerifierSession(opening, limit)
-    pace = SessionPace(DraftGuard(pass_ms), pass_ms)
+    own = OwnDrafts() if self_drafts else None
+    pace = _FixedPace(fixed_drafts) if fixed_drafts is not None else SessionPace(DraftGuard(pass_ms), pass_ms)
+    while own is not None and not own.read(session.token_ids):
+        """The prompt is read before the first pass, as while an engine is filled with it."""
     result = Result()
     events: list[tuple[float, int, str, object]] = []
     counter = 0
@@ -153,9 +190,7 @@ def simulate(
         nonlocal is_busy
         if is_busy or session.finish or not session.is_ready(now - served_ms):
             return
-        waiting = session.drafts_for_pass(MAX_DRAFTS)
-        count = pace.num_drafts(waiting.confidences) if fixed_drafts is None else min(fixed_drafts, len(waiting))
-        taken = waiting.first(count, len(waiting))
+        taken = choose_drafts(session, own, pace, MAX_DRAFTS)
         duration = pass_ms(1 + len(taken))
         is_busy = True
         result.busy_ms += duration
@@ -184,11 +219,12 @@ def simulate(
             logits[range(len(rows)), rows] = 1
             verified, path = session.advance(what, logits)  # type: ignore[arg-type]
             emitted = len(verified.token_ids) // 4
-            pace.observe(what.confidences, len(path), emitted, now - served_ms)  # type: ignore[attr-defined]
+            pace.observe(what.about, len(path), emitted, now - served_ms)  # type: ignore[attr-defined]
             served_ms = now
             result.num_passes += 1
             result.num_drafted += len(what)  # type: ignore[arg-type]
             result.num_accepted += len(path)
+            result.num_own += what.num_own  # type: ignore[attr-defined]
             travel(now, "down", verified)
             verify(now)
         else:

@@ -13,16 +13,18 @@ MAX_UNREAD = 1024  # messages of one connection that may wait between two passes
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an operator may set. Raises InvalidParameter for a number below 1."""
+    """What an operator may set. Raises InvalidParameter for a number below 1 (`lookup_tokens`: below 0)."""
 
     max_sessions: int = 256  # open at once
     max_sessions_each: int = 64  # open at once, of one credential
     pass_tokens: int = 512  # rows of one engine pass, over all its sessions
     fill_tokens: int = 128  # prompt tokens a session fills in at a time, so that others need not wait for a long prompt
     resident_tokens: int = 2**24  # held in the KV cache, over all sequences
+    lookup_tokens: int = 2**18  # held to draft from, over all sessions, some 700 bytes each; 0: no drafts of its own
     idle_s: float = 600.0  # a session that waits for drafts and hears nothing for so long ends
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) >= 1:
-                raise InvalidParameter(f"{name} is {getattr(self, name)}; give a number from 1 on")
+            least = 0 if name == "lookup_tokens" else 1
+            if not getattr(self, name) >= least:
+                raise InvalidParameter(f"{name} is {getattr(self, name)}; give a number from {least} on")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS
+from cloud_verifier.own_drafts import OwnDrafts
 from cloud_verifier.pacing import SessionPace
 from cloud_verifier.session import VerifierSession
 from outrider.wire import Load
@@ -21,6 +22,7 @@ class Live:
     served_s: float  # when it last had a pass, or was opened
     heard_s: float  # when its device last said something
     told: Load  # what is in force, as the device knows it
+    own: OwnDrafts | None = None  # where the verifier drafts, too
     is_filling: bool = False  # its prompt is filled in part: what is there must not be lost before it brought a token
     is_suspect: bool = False  # was in a pass that failed: the next one it has alone
 

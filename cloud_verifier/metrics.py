@@ -27,9 +27,9 @@ class Metrics:
         self._verifier = verifier
         self._num_resident = 0
         self.registry = registry = CollectorRegistry()
-        self._drafts = Counter(f"{SPEC}_drafts", "Passes of a session that checked drafts.", registry=registry)
-        self._drafted = Counter(f"{SPEC}_draft_tokens", "Drafts checked.", registry=registry)
-        self._accepted = Counter(f"{SPEC}_accepted_tokens", "Drafts accepted.", registry=registry)
+        self._drafts = Counter(f"{SPEC}_drafts", "Passes that checked a device's drafts.", registry=registry)
+        self._drafted = Counter(f"{SPEC}_draft_tokens", "Devices' drafts checked.", registry=registry)
+        self._accepted = Counter(f"{SPEC}_accepted_tokens", "Devices' drafts accepted.", registry=registry)
         by_position = Counter(
             f"{SPEC}_accepted_tokens_per_pos",
             "Drafts accepted, by place in the draft.",
@@ -37,6 +37,8 @@ class Metrics:
             registry=registry,
         )
         self._accepted_at = [by_position.labels(str(position)) for position in range(MAX_DRAFTS_PER_PASS)]
+        self._own_drafted = Counter("outrider_own_draft_tokens", "Own drafts checked.", registry=registry)
+        self._own_accepted = Counter("outrider_own_accepted_tokens", "Own drafts accepted.", registry=registry)
         self._emitted = Counter(
             f"{SPEC}_emitted_tokens", "Tokens verified, accepted drafts included.", registry=registry
         )
@@ -82,6 +84,8 @@ class Metrics:
         self._drafts.inc(sum(1 for count in report.drafted if count))
         self._drafted.inc(sum(report.drafted))
         self._accepted.inc(sum(report.accepted))
+        self._own_drafted.inc(sum(report.own_drafted))
+        self._own_accepted.inc(sum(report.own_accepted))
         self._emitted.inc(sum(report.emitted))
         for count in report.accepted:
             for child in self._accepted_at[:count]:

@@ -1,9 +1,12 @@
 """The drafts that wait right of a frontier: a tree in rows, parents before children; a chain as a rule.
 
-Knows no engine and no epochs. Row numbers and parents as in `outrider.acceptance`.
+A chain that is about to be checked may end in drafts of the verifier's own. Knows no engine and no epochs. Row numbers
+and parents as in `outrider.acceptance`.
 """
 
 from collections.abc import Sequence, Set
+
+from cloud_verifier.pacing import DEVICE, OWN
 
 __all__ = ["Pending"]
 
@@ -11,7 +14,7 @@ UNKNOWN = 0.75  # the confidence of a draft that came without one
 
 
 class Pending:
-    """`parents[i]` is the row that draft i follows, -1 at the frontier."""
+    """`parents[i]` is the row that draft i follows, -1 at the frontier. The last `num_own` are not the device's."""
 
     def __init__(
         self, token_ids: Sequence[int] = (), confidences: Sequence[float] = (), parents: Sequence[int] | None = None
@@ -19,9 +22,20 @@ class Pending:
         self.token_ids = list(token_ids)
         self.confidences = list(confidences) or [UNKNOWN] * len(self.token_ids)
         self.parents = list(range(-1, len(self.token_ids) - 1)) if parents is None else list(parents)
+        self.num_own = 0
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def num_of_device(self) -> int:
+        return len(self.token_ids) - self.num_own
+
+    @property
+    def about(self) -> list[tuple[str, float]]:
+        """Of each draft: who made it, how sure they were."""
+        sources = [DEVICE] * self.num_of_device + [OWN] * self.num_own
+        return list(zip(sources, self.confidences, strict=True))
 
     @property
     def is_chain(self) -> bool:
@@ -32,6 +46,12 @@ class Pending:
         self.parents += range(len(self.token_ids) - 1, len(self.token_ids) + len(token_ids) - 1)
         self.token_ids += token_ids
         self.confidences += confidences
+
+    def with_own(self, token_ids: Sequence[int], confidences: Sequence[float]) -> "Pending":
+        """This chain, and drafts of the verifier's own after it."""
+        both = Pending([*self.token_ids, *token_ids], [*self.confidences, *confidences])
+        both.num_own = self.num_own + len(token_ids)
+        return both
 
     def advance(self, token_ids: Sequence[int]) -> bool:
         """The frontier moved over these: keep what follows them. False when other tokens were guessed there.
@@ -71,7 +91,9 @@ class Pending:
         """The first rows, at most `count`, none deeper than `max_depth` (the first draft has depth 1)."""
         if self.is_chain:
             count = max(0, min(count, max_depth))
-            return Pending(self.token_ids[:count], self.confidences[:count])
+            taken = Pending(self.token_ids[:count], self.confidences[:count])
+            taken.num_own = max(0, len(taken) - self.num_of_device)
+            return taken
         taken = Pending()
         depths: dict[int, int] = {-1: 0}
         new_rows = {-1: -1}

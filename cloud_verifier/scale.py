@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy, RequestRouterConfig
 
@@ -52,6 +52,7 @@ class Settings(Scale):
     context: PositiveInt = EngineSettings.max_context
     provider: str = EngineSettings.provider
     gpu_layers: int = EngineSettings.num_gpu_layers
+    lookup_tokens: NonNegativeInt = Limits().lookup_tokens  # held in a replica to make drafts of its own from; 0: none
 
 
 class PendingWork:
@@ -102,7 +103,7 @@ def _replicas(scale: Scale, limits: Limits) -> dict[str, Any]:
 
 def app(settings: Settings) -> serve.Application:
     """What `serve run` and a config file name."""
-    limits = Limits()
+    limits = Limits(lookup_tokens=settings.lookup_tokens)
     return application(partial(_open, settings, limits), settings, limits, settings.tokens)
 
 

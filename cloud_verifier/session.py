@@ -104,12 +104,17 @@ class VerifierSession:
     def drafts_for_pass(self, max_drafts: int, *, supports_tree: bool = False) -> Pending:
         """The drafts the next pass checks: no more than asked for, and none beyond the limit."""
         pending = self.pending if supports_tree or self.pending.is_chain else self.pending.first_path()
-        return pending.first(max_drafts, self.limit - self.frontier - 1)
+        return pending.first(max_drafts, self.num_draftable(max_drafts))
+
+    def num_draftable(self, max_drafts: int) -> int:
+        """Of so many drafts, those that do not go beyond the limit: the last token is a choice."""
+        return max(0, min(max_drafts, self.limit - self.frontier - 1))
 
     def advance(self, drafts: Pending, logits: Logits) -> tuple[Verified, list[int]]:
         """Move the frontier by one pass over `drafts`, given logits of shape (len(drafts) + 1, n_vocab).
 
-        Gives what to say and the rows of the accepted drafts. Raises BadLogits or GrammarFailed, with nothing changed.
+        Gives what to say, which counts the device's drafts alone, and the rows of all that were accepted. Raises
+        BadLogits or GrammarFailed, with nothing changed.
         """
         start = self.frontier
         if self._history is not None:
@@ -136,7 +141,9 @@ class VerifierSession:
         if self.num_logprobs >= 0:
             rows = [0, *(row + 1 for row in path)]
             logprobs = [self._logprobs(logits[row], token_id) for row, token_id in zip(rows, verified, strict=False)]
-        message = Verified(self.epoch, start, pack_ids(verified), len(path), len(drafts), self.finish, logprobs)
+        num_drafted = drafts.num_of_device
+        num_accepted = min(len(path), num_drafted)
+        message = Verified(self.epoch, start, pack_ids(verified), num_accepted, num_drafted, self.finish, logprobs)
         return message, path
 
     def statement(self, target: str, vocabulary: str) -> Statement:

@@ -1,16 +1,20 @@
 """What one session brings to one pass: the tokens its cache lacks, and those of its drafts that are worth their rows.
 
-Pure planning, and what becomes of the cache afterwards. Knows nothing of other sessions.
+The device's drafts; where none wait, the verifier's own. Pure planning, and what becomes of the cache afterwards. Knows
+nothing of other sessions.
 """
 
 from dataclasses import dataclass, field
 
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS
 from cloud_verifier.live import Live
+from cloud_verifier.own_drafts import OwnDrafts
+from cloud_verifier.pacing import SessionPace
 from cloud_verifier.pending import Pending
+from cloud_verifier.session import VerifierSession
 from outrider.engines.base import Chunk, Engine
 
-__all__ = ["PassReport", "Turn", "plan_turn", "settle"]
+__all__ = ["PassReport", "Turn", "choose_drafts", "plan_turn", "settle"]
 
 
 @dataclass(slots=True)
@@ -30,8 +34,10 @@ class PassReport:
     num_sessions: int
     num_rows: int
     num_filled: int = 0
-    drafted: list[int] = field(default_factory=list)  # by decoding session: drafts checked,
-    accepted: list[int] = field(default_factory=list)  # drafts accepted,
+    drafted: list[int] = field(default_factory=list)  # by decoding session: its device's drafts checked,
+    accepted: list[int] = field(default_factory=list)  # and accepted,
+    own_drafted: list[int] = field(default_factory=list)  # the verifier's own checked,
+    own_accepted: list[int] = field(default_factory=list)  # and accepted,
     emitted: list[int] = field(default_factory=list)  # tokens verified
 
 
@@ -41,9 +47,11 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
     missing = session.token_ids[engine.length(sequence) :]
     most = min(fill_tokens, room)
     if len(missing) > most:
+        if live.own is not None:
+            live.own.read(session.token_ids)
         return Turn(name, live, Chunk(sequence, missing[:most], num_logits=0), most, None)
     room = min(MAX_DRAFTS_PER_PASS, room - len(missing))
-    drafts = _worthwhile(live, session.drafts_for_pass(room, supports_tree=engine.supports_tree))
+    drafts = choose_drafts(session, live.own, live.pace, room, supports_tree=engine.supports_tree)
     parents = None
     if not drafts.is_chain:
         last = len(missing) - 1
@@ -52,11 +60,20 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
     return Turn(name, live, Chunk(sequence, token_ids, 1 + len(drafts), parents), len(missing), drafts)
 
 
-def _worthwhile(live: Live, drafts: Pending) -> Pending:
-    """A tree is taken whole or not at all."""
+def choose_drafts(
+    session: VerifierSession, own: OwnDrafts | None, pace: SessionPace, room: int, *, supports_tree: bool = False
+) -> Pending:
+    """The drafts that a pass takes, at most `room`: the device's and, where it takes all of them, the verifier's own
+    after them. A tree is taken whole or not at all."""
+    drafts = session.drafts_for_pass(room, supports_tree=supports_tree)
     if not drafts.is_chain:
-        return drafts if live.pace.allows_drafts else Pending()
-    return drafts.first(live.pace.num_drafts(drafts.confidences), len(drafts))
+        return drafts if pace.allows_drafts else Pending()
+    count = pace.num_drafts(drafts.about)
+    if own is not None and pace.allows_own and count == len(drafts):
+        found = own.propose(session.token_ids, session.num_draftable(room) - count, after=drafts.token_ids)
+        drafts = drafts.with_own(found.token_ids, found.confidences)
+        count = pace.num_drafts(drafts.about)
+    return drafts.first(count, count)
 
 
 def settle(turn: Turn, path: list[int], engine: Engine) -> bool:

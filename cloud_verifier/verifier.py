@@ -1,8 +1,9 @@
 """Many sessions over one engine, moved forward in batched passes. No threads, no link, no HTTP.
 
-`step` takes, for the sessions that are ready, fairly over credentials, the tokens their caches lack and their pending
-drafts; one engine pass; the choices; what was earned becomes verified. A session's cache may be lost at any time: the
-next pass fills it again. A pass that fails is tried again one session at a time, so that one cannot take others along.
+`step` takes, for the sessions that are ready, fairly over credentials (`schedule.py`), the tokens their caches lack and
+their pending drafts; one engine pass (`engine_pass.py`); the choices; what was earned becomes verified. A session's
+cache may be lost at any time: the next pass fills it again. A pass that fails is tried again one session at a time, so
+that one cannot take others along.
 """
 
 import secrets
@@ -13,33 +14,22 @@ import msgspec
 
 from cloud_verifier.admission import check_ids, check_open
 from cloud_verifier.cache import ResidentLists
-from cloud_verifier.failures import FAILURES, check_logits, typed
-from cloud_verifier.fairness import FairShare
+from cloud_verifier.engine_pass import EnginePass
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
-from cloud_verifier.live import Live, LoadMeter
+from cloud_verifier.live import Live
+from cloud_verifier.own_drafts import MOST, OwnDrafts
 from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
-from cloud_verifier.rota import choose_sessions
+from cloud_verifier.schedule import Said, Schedule
 from cloud_verifier.session import VerifierSession
 from cloud_verifier.signing import Signer
-from cloud_verifier.turn import PassReport, Turn, plan_turn, settle
+from cloud_verifier.turn import PassReport
 from outrider.constraint import Constrain
-from outrider.engines.base import Engine, Logits
-from outrider.errors import (
-    BadLogits,
-    GrammarFailed,
-    Moved,
-    OutriderError,
-    Overloaded,
-    TooMany,
-)
-from outrider.wire import Cancel, Down, Draft, Fault, Limit, Load, Open, Opened, unpack_ids
+from outrider.engines.base import Engine
+from outrider.errors import Overloaded, TooMany
+from outrider.wire import Cancel, Draft, Limit, Load, Open, Opened, Verified, unpack_ids
 from outrider.worth import PassCost
 
 __all__ = ["Verifier"]
-
-Said = list[tuple[str, Down]]
-
-HOLD_PASSES = 32.0  # plain passes that a session may keep its place in the cache while others wait for one
 
 
 class Verifier:
@@ -72,10 +62,10 @@ class Verifier:
         self._signer = signer
         self._clock = clock
         self.cache = ResidentLists(engine, self.limits.resident_tokens)
-        self._fair = FairShare()
         self._guards: dict[str, DraftGuard] = {}
-        self._sessions: dict[str, Live] = {}
-        self.load = LoadMeter(self._pass_ms(1))
+        self._schedule = Schedule(engine, self.cache, self.limits, self._pass_ms, clock)
+        self._sessions = self._schedule.sessions
+        self._pass = EnginePass(engine, self.cache, self._schedule, clock, self._signed)
         self.num_passes = 0
 
     @property
@@ -93,13 +83,12 @@ class Verifier:
     @property
     def num_slots(self) -> int:
         """Sessions that one pass can take."""
-        return min(self._engine.max_batch, self._engine.max_sequences, self.limits.pass_tokens)
+        return self._schedule.num_slots
 
     @property
     def num_ready(self) -> int:
         """Sessions that a pass could move now. Another thread that asks may get a number that is a pass old."""
-        now_s = self._clock()
-        return sum(self._is_ready(live, now_s) for live in tuple(self._sessions.values()))
+        return self._schedule.num_ready
 
     @property
     def guards(self) -> Mapping[str, DraftGuard]:
@@ -116,7 +105,8 @@ class Verifier:
         guard = self._guards.setdefault(credential, DraftGuard(self._pass_ms))
         now_s = self._clock()
         told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
-        self._sessions[name] = Live(session, credential, SessionPace(guard, self._pass_ms), now_s, now_s, told)
+        pace = SessionPace(guard, self._pass_ms)
+        self._sessions[name] = Live(session, credential, pace, now_s, now_s, told, self._own_drafts(message, limit))
         num_reused = self.cache.num_shared(credential, token_ids)
         signer = self._signer if message.wants_signature else None
         return Opened(
@@ -137,6 +127,14 @@ class Verifier:
         if held >= self.limits.max_sessions_each:
             raise TooMany(f"this credential has {held} sessions open, as many as it may; finish one first")
 
+    def _own_drafts(self, message: Open, limit: int) -> OwnDrafts | None:
+        """Where the device asked for them, does not decide alone when to draft, and there is memory left."""
+        if not message.self_drafts or message.patience_ms < 0:
+            return None
+        size = min(MOST, limit)
+        held = sum(live.own.size for live in self._sessions.values() if live.own is not None)
+        return OwnDrafts(size) if held + size <= self.limits.lookup_tokens else None
+
     def receive(self, name: str, message: Draft | Limit | Cancel) -> None:
         """A message for a live session; one that is over is none of ours. Raises InvalidToken, ProtocolError."""
         live = self._sessions.get(name)
@@ -154,10 +152,7 @@ class Verifier:
 
     def close(self, name: str) -> None:
         """End a session; its cache stays while there is room. Closing one that is over is safe."""
-        live = self._sessions.pop(name, None)
-        self.cache.leave(name)
-        if live is not None and all(other.credential != live.credential for other in self._sessions.values()):
-            self._fair.forget(live.credential)
+        self._schedule.end(name)
 
     def credential_of(self, name: str) -> str | None:
         live = self._sessions.get(name)
@@ -169,136 +164,33 @@ class Verifier:
 
     def wait_s(self) -> float | None:
         """Seconds until something is to be done without any message: 0 now, None never."""
-        now_s = self._clock()
-        waits = []
-        for live in self._sessions.values():
-            if self._is_ready(live, now_s):
-                return 0.0
-            patience_ms = live.session.patience_in_force_ms(self.load.patience_ms)
-            waits.append(min((patience_ms - live.waited_ms(now_s)) / 1000, live.heard_s + self.limits.idle_s - now_s))
-        return max(0.0, min(waits)) if waits else None
+        return self._schedule.wait_s()
 
     def step(self) -> Said:
         """One engine pass for sessions that are ready; what to tell whom. Nothing ready: perhaps an empty list."""
         said: Said = []
-        turns = self._turns(said)
+        turns = self._schedule.plan(said)
         if not turns:
             return said
         self.num_passes += 1
-        began_s = time.perf_counter()
-        chunks = [turn.chunk for turn in turns]
-        try:
-            rows = self._engine.extend(chunks)
-            check_logits(chunks, rows, self._engine.n_vocab)
-        except FAILURES as error:
-            self._failed(turns, typed(error), said)
-            return said
-        num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
-        report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
-        for turn, logits in zip(turns, rows, strict=True):
-            self._advance(turn, logits, report, said)
-        for hear in self.on_pass:
-            hear(report)
+        report = self._pass.run(turns, said)
+        if report is not None:
+            for hear in self.on_pass:
+                hear(report)
         return said
 
-    def _advance(self, turn: Turn, logits: Logits, report: PassReport, said: Said) -> None:
-        """Move one session's frontier by what the pass brought it."""
-        live, now_s = turn.live, self._clock()
-        elapsed_ms = live.waited_ms(now_s)
-        live.served_s = now_s
-        live.is_suspect = False
-        live.is_filling = turn.drafts is None
-        self._fair.charge(live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
-        if turn.drafts is None:
-            report.num_filled += turn.num_missing
-            live.session.wants_step = True  # more of the prompt is to come; no patience is due between
-            return
-        report.num_filled += turn.num_missing - 1
-        start = live.session.frontier
-        try:
-            verified, path = live.session.advance(turn.drafts, logits)
-        except (BadLogits, GrammarFailed) as error:
-            said.append((turn.name, Fault.of(error)))
-            self.cache.drop(turn.name)
-            self.close(turn.name)
-            return
-        if live.session.finish and live.session.wants_signature and self._signer is not None:
-            signature = self._signer.sign(live.session.statement(self.target, self.vocabulary))
-            verified = msgspec.structs.replace(verified, signature=signature)
-        said.append((turn.name, verified))
-        num_tokens = live.session.frontier - start
-        live.pace.observe(turn.drafts.confidences, len(path), num_tokens, elapsed_ms)
-        report.drafted.append(len(turn.drafts))
-        report.accepted.append(len(path))
-        report.emitted.append(num_tokens)
-        try:
-            is_kept = settle(turn, path, self._engine)
-        except FAILURES:
-            is_kept = False
-        if not is_kept:
-            self.cache.drop(turn.name)
-        if live.session.finish:
-            self.close(turn.name)
-
-    def _failed(self, turns: list[Turn], error: OutriderError, said: Said) -> None:
-        """Lengths are undefined now. Several sessions: each tries again alone. One alone: it is to blame."""
-        for turn in turns:
-            self.cache.drop(turn.name)
-            turn.live.is_suspect = True
-            turn.live.is_filling = False
-        if len(turns) == 1:
-            self.close(turns[0].name)
-            said.append((turns[0].name, Fault.of(error)))
-
-    def _turns(self, said: Said) -> list[Turn]:
-        """Who has the next pass, and what each brings. A row each is certain; drafts and prompts share the rest."""
-        chosen = self._choose(said)
-        turns: list[Turn] = []
-        in_use = {*chosen, *(name for name, live in self._sessions.items() if live.is_filling)}
-        if len(in_use) > self._engine.max_sequences:  # a suspect's pass, which is its own
-            in_use = set(chosen)
-        room = self.limits.pass_tokens - len(chosen)
-        for name in chosen:
-            live = self._sessions[name]
-            try:
-                sequence = self.cache.acquire(name, live.credential, live.session.token_ids, in_use)
-            except FAILURES as error:
-                self.close(name)
-                said.append((name, Fault.of(typed(error))))
-                continue
-            turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self.limits.fill_tokens))
-            room -= len(turns[-1].chunk.token_ids) - 1
-        self.cache.make_room(in_use)
-        return turns
-
-    def _choose(self, said: Said) -> list[str]:
-        now_s = self._clock()
-        for name, live in list(self._sessions.items()):
-            if now_s - live.heard_s >= self.limits.idle_s and not self._is_ready(live, now_s):
-                self.close(name)
-                said.append((name, Fault.of(Moved("the session was idle for too long; open it again to go on"))))
-        ready = {name: live for name, live in self._sessions.items() if self._is_ready(live, now_s)}
-        self.load.observe(len(ready), self.num_slots)
-        for name, live in self._sessions.items():
-            if (news := self.load.news_for(live)) is not None:
-                said.append((name, news))
-        num_filling = sum(live.is_filling for live in self._sessions.values())
-        return choose_sessions(
-            ready,
-            self._fair,
-            self.num_slots,
-            num_free=self._engine.max_sequences - num_filling,
-            has_place=self.cache.has_place_for,
-            hold_s=HOLD_PASSES * self._pass_ms(1) / 1000,
-        )
-
-    def _is_ready(self, live: Live, now_s: float) -> bool:
-        return live.session.is_ready(live.waited_ms(now_s), self.load.patience_ms)
+    def _signed(self, session: VerifierSession, verified: Verified) -> Verified:
+        if not session.wants_signature or self._signer is None:
+            return verified
+        signature = self._signer.sign(session.statement(self.target, self.vocabulary))
+        return msgspec.structs.replace(verified, signature=signature)
 
     def check_integrity(self) -> None:
         """Raises AssertionError when sessions, cache and engine contradict each other."""
         self.cache.check_integrity({name: live.session.frontier for name, live in self._sessions.items()})
         for live in self._sessions.values():
             live.session.check_integrity(self._engine)
+            if live.own is not None:
+                live.own.check_integrity(live.session.token_ids)
         if any(live.credential not in self._guards for live in self._sessions.values()):
             raise AssertionError("a session without a guard")

@@ -2,6 +2,7 @@
 
 from cloud_verifier.target import compiler_of
 from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.journal import Journal
 from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
 from outrider.errors import NotHere, UnknownModel
@@ -10,10 +11,11 @@ from outrider.past_texts import PastTexts
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
-__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "open_drafter", "tokenizer_source"]
+__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "open_drafter", "past_of", "tokenizer_source"]
 
 DEFAULT_TARGET = "qwen2.5-coder-1.5b-onnx"
 DEFAULT_DRAFTER = "qwen2.5-coder-0.5b-onnx-trim"
+MAX_PAST = 2**18  # tokens of past texts: some MiB, and half a second to get ready
 
 
 def tokenizer_source(drafter: str, vocabulary: str = "") -> str:
@@ -61,6 +63,18 @@ def open_drafter(
         return _model_drafter(folder, settings, progress)
     own_codec, target_codec = TextCodec(folder), TextCodec(target)
     return CrossVocabularyDrafter(_model_drafter(folder, settings, progress), own_codec, target_codec)
+
+
+def past_of(journal: Journal, vocabulary: str) -> PastTexts:
+    """The user's own latest prompts and answers, to draft from. Raises JournalError."""
+    texts: list[list[int]] = []
+    room = MAX_PAST
+    for text in journal.texts(vocabulary):
+        room -= len(text)
+        if room < 0:
+            break
+        texts.append(text)
+    return PastTexts(reversed(texts))
 
 
 def _same_vocabulary(folder: ModelFolder, other: ModelFolder) -> bool:

@@ -22,6 +22,7 @@ class GenerationRequest:
     target: str = ""  # fingerprint of the target's weights; "" takes whatever the verifier runs
     num_logprobs: int = -1  # likeliest ids told with each token; 0 the token's own log-probability alone, -1 none
     wants_signature: bool = False  # of the verifier, under what it chose
+    self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
     answers_alone: bool = False  # while no verifier is heard the drafter answers, provisionally
     verified_ids: Sequence[int] = ()
     provisional_ids: Sequence[int] = ()
@@ -44,6 +45,7 @@ class GenerationRequest:
             num_logprobs=self.num_logprobs,
             is_padded=is_padded,
             wants_signature=self.wants_signature,
+            self_drafts=self.self_drafts,
         )
 
     def check(self, opened: object, length: int, target: str) -> Opened:

@@ -20,7 +20,7 @@ from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.options import MAX_TOKENS, Message, Options, check_request
 from edge_runtime.pacing import Pace
-from edge_runtime.parts import DEFAULT_TARGET, open_drafter, tokenizer_source
+from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
 from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
@@ -76,12 +76,17 @@ class Runtime:
         progress: Progress = silent,
         *,
         journal: Journal | None = None,
+        uses_past: bool = False,
     ) -> Self:
-        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running."""
+        """Target and drafter both on this device. Raises an OutriderError and leaves nothing running.
+
+        Answers are kept in `journal`; with `uses_past` what is in it is drafted from, too.
+        """
         settings = settings or EngineSettings()
         folder = catalog.find(target)
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder, settings, progress)
+        past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
+        drafting = open_drafter(drafter, folder, settings, progress, past)
         try:
             verifier = open_verifier(folder, settings, progress)
         except BaseException:
@@ -102,18 +107,20 @@ class Runtime:
         token: str = "",
         tls: ssl.SSLContext | None = None,
         journal: Journal | None = None,
+        uses_past: bool = False,
         vocabulary: str = "",
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
         With `vocabulary`, a fingerprint, it is any tokenizer on this machine that has that. `token` and `tls` are what
-        the verifier is shown and what of it is trusted, as for WebSocketLink.
+        the verifier is shown and what of it is trusted, as for WebSocketLink; `journal` and `uses_past` as for `local`.
         """
         WebSocketLink(url)  # a bad address is told before anything is loaded
         folder = catalog.find(target or tokenizer_source(drafter, vocabulary))
         codec = TextCodec(folder)
-        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress)
+        past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
+        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress, past)
         asked = folder.manifest.fingerprint if target else ""
         return cls(
             codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked, journal=journal

@@ -154,6 +154,7 @@ class Open(Message, tag=1, frozen=True):
     num_logprobs: Annotated[int, msgspec.Meta(ge=-1, le=MAX_LOGPROBS)] = -1  # per token; 0 its own alone, -1 none
     is_padded: bool = True  # whether the verifier's frames are to be of one size
     wants_signature: bool = False  # of what was chosen, at the end
+    self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
 
 
 class Draft(Message, tag=2, frozen=True):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
-from edge_runtime.cli.output import show_progress
+from edge_runtime.cli.output import console, show_progress
 from edge_runtime.cli.show import show
 from edge_runtime.journal import Journal
 from edge_runtime.options import Options, check_request
@@ -19,7 +19,7 @@ from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.engines import EngineSettings
-from outrider.errors import InvalidParameter
+from outrider.errors import InvalidParameter, OutriderError
 
 __all__ = ["generate"]
 
@@ -69,6 +69,7 @@ def generate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where no verifier answers; never let the drafter answer alone.")
     ] = False,
+    past: Annotated[bool, typer.Option("--past", help="Draft from what you asked and read before, as well.")] = False,
     no_journal: Annotated[
         bool, typer.Option("--no-journal", help="Keep nothing of this; then sync cannot finish it later.")
     ] = False,
@@ -129,20 +130,35 @@ def generate(
     check_request(text, params, n=n, **options)
     if receipt is not None and (n != 1 or not receipt.absolute().parent.is_dir()):
         raise InvalidParameter("--receipt takes a file in a folder that exists, and one answer; change one of them")
-    journal = None if verifier is None or no_journal else Journal()
-    with show_progress() as progress:
-        if verifier is None:
-            runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
-        else:
-            token = read_token(token_file, verifier, is_insecure=allow_insecure)
-            tls = device_tls(ca_file, client_cert)
-            runtime = Runtime.remote(
-                verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal
-            )
-    with runtime, journal or nullcontext():
-        finished = asyncio.run(show(runtime.generate_several(text, params, n=n, **options), seed, as_json=json))
+    if past and no_journal:
+        raise InvalidParameter("--past drafts from the journal and --no-journal goes without; leave one out")
+    journal = _open_journal(is_needed=past) if past or (verifier is not None and not no_journal) else None
+    with journal or nullcontext():
+        with show_progress() as progress:
+            if verifier is None:
+                name = target or DEFAULT_TARGET
+                runtime = Runtime.local(name, drafter, settings, progress, journal=journal, uses_past=past)
+            else:
+                token = read_token(token_file, verifier, is_insecure=allow_insecure)
+                tls = device_tls(ca_file, client_cert)
+                runtime = Runtime.remote(
+                    verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal, uses_past=past
+                )
+        with runtime:
+            finished = asyncio.run(show(runtime.generate_several(text, params, n=n, **options), seed, as_json=json))
     if receipt is not None and finished is not None and finished.receipt is not None:
         _write_private(receipt, finished.receipt)
+
+
+def _open_journal(*, is_needed: bool) -> Journal | None:
+    """One that cannot be used is no reason to withhold an answer."""
+    try:
+        return Journal()
+    except OutriderError as error:
+        if is_needed:
+            raise
+        console.print(f"outrider: nothing of this is kept: {error} [{error.code}]", markup=False)
+        return None
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloud_verifier.limits import Limits
 from cloud_verifier.signing import load_signer
 from cloud_verifier.target import open_verifier
 from edge_runtime.cli.output import console, show_progress
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["verifier"]
 
+LIMITS = Limits()
+
 
 def verifier(
     model: Annotated[str, typer.Argument(help="The target: a name or a path.")] = DEFAULT_TARGET,
@@ -35,6 +38,9 @@ def verifier(
     context: Annotated[int, typer.Option(help="Tokens that a session may have.")] = EngineSettings.max_context,
     provider: Annotated[str, typer.Option(help="cpu, cuda, qnn, coreml, openvino or directml.")] = "cpu",
     gpu_layers: Annotated[int, typer.Option(help="Layers on the GPU, for GGUF models; -1 for all.")] = 0,
+    lookup_tokens: Annotated[
+        int, typer.Option(help="Tokens held, over all sessions, to make drafts of its own from; 0 makes none.")
+    ] = LIMITS.lookup_tokens,
     tokens: Annotated[
         Path | None,
         typer.Option(
@@ -72,6 +78,7 @@ def verifier(
     formatter = formatter_of(log_format)
     service = _service_settings(host, tokens, tls_cert, tls_key, client_ca, is_insecure=allow_insecure)
     service = replace(service, grace_s=grace)
+    limits = Limits(lookup_tokens=lookup_tokens)
     signer = load_signer(catalog.home() / "verifier-key.pem")
     listener = _listen(host, port)
     settings = EngineSettings(
@@ -84,7 +91,7 @@ def verifier(
     with listener:
         folder = catalog.find(model)
         with show_progress() as progress:
-            target = open_verifier(folder, settings, progress, signer=signer)
+            target = open_verifier(folder, settings, progress, limits, signer)
         service = replace(service, model=folder.name, engine=folder.manifest.format)
         server = create_server(target.loop, service)
 

@@ -19,9 +19,9 @@ WANT = target_alone(num_tokens=40)
 
 
 class AnyOrder(RuleBasedStateMachine):
-    @initialize(patience_ms=st.sampled_from([-1, 0]), max_sequences=st.sampled_from([1, 3]))
-    def begin(self, patience_ms: int, max_sequences: int) -> None:
-        self.patience_ms = patience_ms
+    @initialize(patience_ms=st.sampled_from([-1, 0]), max_sequences=st.sampled_from([1, 3]), self_drafts=st.booleans())
+    def begin(self, patience_ms: int, max_sequences: int, self_drafts: bool) -> None:
+        self.over = {"patience_ms": patience_ms, "self_drafts": self_drafts}
         self.got: list[int] = []
         self.sent: list[Draft] = []
         self.epoch = 0
@@ -32,7 +32,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _open(self) -> None:
         left = len(WANT) - len(self.got)
-        message = open_message(PROMPT + self.got, num_tokens=left, patience_ms=self.patience_ms)
+        message = open_message(PROMPT + self.got, num_tokens=left, **self.over)
         self.name = self.verifier.open(message).session if left else ""
 
     @rule(ahead=st.integers(-4, 4), length=st.integers(0, 8), wrong_at=st.integers(0, 12), epochs=st.integers(-1, 1))

@@ -134,3 +134,25 @@ def test_a_verifier_that_is_not_there(run: Run, nowhere: str) -> None:
     done = run("sync", "--verifier", nowhere)
     assert done.returncode == 1
     assert "[link_lost]" in done.stderr
+
+
+def test_a_journal_that_cannot_be_used_withholds_no_answer(run: Run, nowhere: str, tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"not a journal, but somebody's file")
+    done = run(*ASK, "--target", "tiny", "--drafter", "tiny", "--verifier", nowhere)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["counts"]["provisional"] > 0
+    assert "[invalid_journal]" in done.stderr
+    assert (tmp_path / "journal.sqlite").read_bytes() == b"not a journal, but somebody's file"
+    needed = run(*ASK, "--target", "tiny", "--drafter", "tiny", "--past")
+    assert needed.returncode == 1
+    assert "[invalid_journal]" in needed.stderr
+
+
+def test_what_was_read_before_is_drafted_from_on_request(run: Run) -> None:
+    ask = [*ASK, "--target", "tiny", "--drafter", "lookup"]
+    first = json.loads(run(*ask, "--past").stdout)
+    assert "past" not in first["counts"]["accepted_by"]
+    again = json.loads(run(*ask, "--past").stdout)
+    assert again["counts"]["accepted_by"]["past"] > 0
+    assert again["token_ids"] == first["token_ids"]
+    assert "past" not in json.loads(run(*ask).stdout)["counts"]["accepted_by"]

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
 from edge_runtime.cli import main
 from edge_runtime.cli.access import TOKEN_VARIABLE
+from edge_runtime.links import WebSocketLink
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
 from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S, TINY, Done, Run
+from tests.edge_runtime.test_session import GREEDY, collect, request_of
 from tests.export.models import write_gguf
 
 ANY = ("--host", "0.0.0.0", "--port", "0")
@@ -85,6 +88,16 @@ def verifier(*arguments: str) -> Iterator[str]:
         process.kill()
         process.wait(LIMIT_S)
         process.stderr.close()
+
+
+@pytest.mark.parametrize(("options", "makes_any"), [((), True), (("--lookup-tokens", "0"), False)])
+def test_the_verifier_s_own_drafts_are_the_operator_s_to_switch_off(options: tuple[str, ...], makes_any: bool) -> None:
+    request = request_of(prompt_ids=[1, 2, 3] * 4, params=GREEDY, vocabulary="", max_tokens=120, self_drafts=True)
+    with verifier("--port", "0", *options) as url:
+        tokens, _ = collect(WebSocketLink(url), None, request)
+        metrics = httpx.get(f"{url}/metrics").text
+    assert len(tokens) > 20
+    assert (re.search(r"^outrider_own_draft_tokens_total 0\.0$", metrics, re.MULTILINE) is None) == makes_any
 
 
 def test_tokens_are_added_listed_and_revoked(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The sessions that are open: which of them are ready, which go into the next pass, and what each brings to it.
+
+Knows times, credentials and places in the cache; runs no pass and reads no message.
+"""
+
+from collections.abc import Callable
+
+from cloud_verifier.cache import ResidentLists
+from cloud_verifier.failures import FAILURES, typed
+from cloud_verifier.fairness import FairShare
+from cloud_verifier.limits import Limits
+from cloud_verifier.live import Live, LoadMeter
+from cloud_verifier.rota import choose_sessions
+from cloud_verifier.turn import Turn, plan_turn
+from outrider.engines.base import Engine
+from outrider.errors import Moved
+from outrider.wire import Down, Fault
+
+__all__ = ["Said", "Schedule"]
+
+Said = list[tuple[str, Down]]
+
+HOLD_PASSES = 32.0  # plain passes that a session may keep its place in the cache while others wait for one
+
+
+class Schedule:
+    def __init__(
+        self,
+        engine: Engine,
+        cache: ResidentLists,
+        limits: Limits,
+        pass_ms: Callable[[int], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._limits = limits
+        self._pass_ms = pass_ms
+        self._clock = clock
+        self._fair = FairShare()
+        self._load = LoadMeter(pass_ms(1))
+        self.sessions: dict[str, Live] = {}
+
+    @property
+    def num_slots(self) -> int:
+        """Sessions that one pass can take."""
+        return min(self._engine.max_batch, self._engine.max_sequences, self._limits.pass_tokens)
+
+    @property
+    def num_ready(self) -> int:
+        now_s = self._clock()
+        return sum(self._is_ready(live, now_s) for live in tuple(self.sessions.values()))
+
+    def wait_s(self) -> float | None:
+        """Seconds until something is to be done without any message: 0 now, None never."""
+        now_s = self._clock()
+        waits = []
+        for live in self.sessions.values():
+            if self._is_ready(live, now_s):
+                return 0.0
+            patience_ms = live.session.patience_in_force_ms(self._load.patience_ms)
+            waits.append(min((patience_ms - live.waited_ms(now_s)) / 1000, live.heard_s + self._limits.idle_s - now_s))
+        return max(0.0, min(waits)) if waits else None
+
+    def end(self, name: str) -> None:
+        """Forget a session; its cache stays while there is room. Safe for one that is over."""
+        live = self.sessions.pop(name, None)
+        self._cache.leave(name)
+        if live is not None and all(other.credential != live.credential for other in self.sessions.values()):
+            self._fair.forget(live.credential)
+
+    def charge(self, turn: Turn) -> None:
+        """This turn was in a pass: its credential had so much of the verifier."""
+        self._fair.charge(turn.live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
+
+    def plan(self, said: Said) -> list[Turn]:
+        """Who has the next pass, and what each brings. A row each is certain; drafts and prompts share the rest."""
+        chosen = self._choose(said)
+        turns: list[Turn] = []
+        in_use = {*chosen, *(name for name, live in self.sessions.items() if live.is_filling)}
+        if len(in_use) > self._engine.max_sequences:  # a suspect's pass, which is its own
+            in_use = set(chosen)
+        room = self._limits.pass_tokens - len(chosen)
+        for name in chosen:
+            live = self.sessions[name]
+            try:
+                sequence = self._cache.acquire(name, live.credential, live.session.token_ids, in_use)
+            except FAILURES as error:
+                self.end(name)
+                said.append((name, Fault.of(typed(error))))
+                continue
+            turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self._limits.fill_tokens))
+            room -= len(turns[-1].chunk.token_ids) - 1
+        self._cache.make_room(in_use)
+        return turns
+
+    def _choose(self, said: Said) -> list[str]:
+        now_s = self._clock()
+        for name, live in list(self.sessions.items()):
+            if now_s - live.heard_s >= self._limits.idle_s and not self._is_ready(live, now_s):
+                self.end(name)
+                said.append((name, Fault.of(Moved("the session was idle for too long; open it again to go on"))))
+        ready = {name: live for name, live in self.sessions.items() if self._is_ready(live, now_s)}
+        self._load.observe(len(ready), self.num_slots)
+        for name, live in self.sessions.items():
+            if (news := self._load.news_for(live)) is not None:
+                said.append((name, news))
+        num_filling = sum(live.is_filling for live in self.sessions.values())
+        return choose_sessions(
+            ready,
+            self._fair,
+            self.num_slots,
+            num_free=self._engine.max_sequences - num_filling,
+            has_place=self._cache.has_place_for,
+            hold_s=HOLD_PASSES * self._pass_ms(1) / 1000,
+        )
+
+    def _is_ready(self, live: Live, now_s: float) -> bool:
+        return live.session.is_ready(live.waited_ms(now_s), self._load.patience_ms)
