@@ -165,14 +165,17 @@ async def cut_at(world: World, way: str, at: int, *, for_good: bool, is_padded: 
     return outcome, sum(traffic.was_cut for traffic in world.proxy.traffic)
 
 
-@pytest.mark.parametrize(
-    ("is_padded", "step"),
+at_any_byte = pytest.mark.parametrize(
+    ("way", "is_padded", "step"),
     [
-        pytest.param(False, 1, id="every byte"),
-        pytest.param(True, 23, id="padded, every 23rd"),
+        pytest.param(way, is_padded, step, id=f"{way}-{name}")
+        for way in ("up", "down")
+        for is_padded, step, name in ((False, 1, "every byte"), (True, 23, "padded, every 23rd"))
     ],
 )
-@pytest.mark.parametrize("way", ["up", "down"])
+
+
+@at_any_byte
 def test_a_link_cut_once_at_any_byte_is_not_noticed(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,14 +192,7 @@ def test_a_link_cut_once_at_any_byte_is_not_noticed(
     assert not caplog.records  # nobody's traceback in the log
 
 
-@pytest.mark.parametrize(
-    ("is_padded", "step"),
-    [
-        pytest.param(False, 1, id="every byte"),
-        pytest.param(True, 23, id="padded, every 23rd"),
-    ],
-)
-@pytest.mark.parametrize("way", ["up", "down"])
+@at_any_byte
 def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_answer(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -32,7 +32,7 @@ from tests.serving import serving_here
 from tests.toy import ToyEngine
 
 NUM_PROMPTS = 50
-NUM_TOKENS = 24
+NUM_TOKENS = 18
 NUM_FRAMES = 5  # each way, that the classifier looks at: every session has as many
 BINARY = 2
 CHANCE = 1 / NUM_PROMPTS
