@@ -301,7 +301,8 @@ class Session:
 def _to_first(proposal: Proposal, stop_ids: Sequence[int]) -> Proposal:
     """The guesses up to the first that ends the answer."""
     count = next((n for n, token_id in enumerate(proposal.token_ids, 1) if token_id in stop_ids), None)
-    return Proposal(proposal.source, proposal.token_ids[:count], proposal.confidences[:count])
+    ids, confidences = proposal.token_ids[:count], proposal.confidences[:count]
+    return Proposal(proposal.source, ids, confidences, proposal.distributions[:count])
 
 
 async def _cancelled(*tasks: "Task[Any] | None") -> None:

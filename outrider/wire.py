@@ -24,7 +24,9 @@ from outrider.choice import (
     SamplingParams,
 )
 from outrider.constraint import MAX_GRAMMAR, Grammar
-from outrider.errors import OutriderError, ProtocolError, from_code
+from outrider.errors import InvalidParameter, OutriderError, ProtocolError, from_code
+from outrider.rejection import REJECTION, Distribution
+from outrider.search import MAX_LANES, MAX_LENGTH_PENALTY, SearchParams
 
 __all__ = [
     "MAX_DRAFTS",
@@ -38,10 +40,12 @@ __all__ = [
     "Fault",
     "Limit",
     "Load",
+    "LocalDraft",
     "Logprobs",
     "Open",
     "Opened",
     "Params",
+    "Search",
     "Up",
     "Verified",
     "decode_down",
@@ -99,6 +103,7 @@ class Params(Message, frozen=True):
     grammar_kind: Annotated[str, msgspec.Meta(max_length=16)] = ""  # "json_schema", "lark", "regex"; "" for none
     grammar: Annotated[str, msgspec.Meta(max_length=MAX_GRAMMAR)] = ""
     num_prompt: Position = 0  # tokens of the list that are the prompt; the rest is the answer
+    acceptance: Annotated[str, msgspec.Meta(max_length=16)] = "coupled"  # or "rejection", refused by a service
 
     @classmethod
     def of(cls, params: SamplingParams) -> "Params":
@@ -118,6 +123,7 @@ class Params(Message, frozen=True):
             grammar.kind if grammar else "",
             grammar.text if grammar else "",
             params.num_prompt,
+            params.acceptance,
         )
 
     def sampling(self) -> SamplingParams:
@@ -138,7 +144,24 @@ class Params(Message, frozen=True):
             self.min_tokens,
             Grammar(self.grammar_kind, self.grammar) if self.grammar_kind or self.grammar else None,
             self.num_prompt,
+            self.acceptance,
         )
+
+
+class Search(Message, frozen=True):
+    """SearchParams as they travel."""
+
+    num_beams: Annotated[int, msgspec.Meta(ge=1, le=MAX_LANES)] = 1
+    length_penalty: Annotated[float, msgspec.Meta(ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)] = 1.0
+    best_of: Annotated[int, msgspec.Meta(ge=1, le=MAX_LANES)] = 1
+
+    @classmethod
+    def of(cls, params: SearchParams) -> "Search | None":
+        return None if params.num_lanes == 1 else cls(params.num_beams, params.length_penalty, params.best_of)
+
+    def params(self) -> SearchParams:
+        """Raises InvalidParameter for what bounds do not tell."""
+        return SearchParams(self.num_beams, self.length_penalty, self.best_of)
 
 
 class Open(Message, tag=1, frozen=True):
@@ -155,6 +178,7 @@ class Open(Message, tag=1, frozen=True):
     is_padded: bool = True  # whether the verifier's frames are to be of one size
     wants_signature: bool = False  # of what was chosen, at the end
     self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
+    search: Search | None = None  # for more than one list; it takes no drafts and is not signed
 
 
 class Draft(Message, tag=2, frozen=True):
@@ -166,6 +190,13 @@ class Draft(Message, tag=2, frozen=True):
     confidences: Annotated[bytes, msgspec.Meta(max_length=MAX_DRAFTS)] = b""  # per token, probability * 255
     # A tree: for each token the index here of the one it follows, 0xFFFF at `start`; 2 bytes each. Empty: a chain.
     parents: Annotated[bytes, msgspec.Meta(max_length=2 * MAX_DRAFTS)] = b""
+
+
+class LocalDraft(Draft, frozen=True):
+    """A Draft with the distributions that its tokens were drawn from, None for a certain one. It does not travel: only
+    a link within the process carries it."""
+
+    distributions: list[Distribution | None] = []
 
 
 class Limit(Message, tag=3, frozen=True):
@@ -241,7 +272,13 @@ Down = Opened | Verified | Load | Fault
 
 T = TypeVar("T")
 
-_encoder = msgspec.msgpack.Encoder()
+
+def _stays_here(thing: object) -> object:
+    """What an encoder and a decoder make of what only a link within the process carries."""
+    raise InvalidParameter("acceptance by rejection needs target and drafter in one process; leave it out here")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_stays_here)
 _up_decoder: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
 _down_decoder: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
 
@@ -251,8 +288,12 @@ def encode(message: Up | Down) -> bytes:
 
 
 def decode_up(data: bytes) -> Up:
-    """What a device said. Raises ProtocolError for anything that is not exactly one valid message."""
-    return _decode(_up_decoder, data)
+    """What a device said. Raises ProtocolError for anything that is not exactly one valid message, InvalidParameter
+    for an acceptance that needs what does not travel."""
+    message = _decode(_up_decoder, data)
+    if isinstance(message, Open) and message.params.acceptance == REJECTION:
+        _stays_here(message)
+    return message
 
 
 def decode_down(data: bytes) -> Down:

@@ -117,11 +117,11 @@ class Bench:
     ) -> list[int]:
         """Exactly NUM_TOKENS tokens: end-of-text tokens do not end it, so that every prompt counts in full."""
         self.recorder.bits.clear()
-        request = GenerationRequest(prompt, NUM_TOKENS, params, (), self.vocabulary)
+        request = GenerationRequest(prompt, NUM_TOKENS, params, (), self.vocabulary, self_drafts=link is not None)
 
         async def run() -> list[int]:
             with ThreadPoolExecutor(1) as executor:
-                # Over the socket the drafter runs ahead, in this process they take turns.
+                # Over the socket the drafter runs ahead and the verifier drafts too, in this process they take turns.
                 session = Session(
                     link or InProcessLink(self.loop),
                     drafter,
