@@ -49,7 +49,7 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not weights and not slow"
+	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
 
 test: check models fast
 	$(BIN)/python -m pytest -m weights

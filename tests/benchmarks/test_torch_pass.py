@@ -4,8 +4,6 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("torch")
-
 
 def test_it_prints_a_time_for_every_batch_and_draft_length(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import torch_pass

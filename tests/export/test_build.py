@@ -16,8 +16,6 @@ from outrider.tokens import TextCodec
 from tests.export.conftest import Built
 from tests.export.models import N_VOCAB, TOKENS
 
-pytestmark = pytest.mark.xdist_group("torch")
-
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:

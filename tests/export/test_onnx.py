@@ -12,8 +12,6 @@ from outrider.progress import silent
 from tests.export.conftest import Built
 from tests.export.models import N_VOCAB, run_onnx
 
-pytestmark = pytest.mark.xdist_group("torch")
-
 BUILDS = [
     ("qwen2", "fused", "int4"),
     ("qwen2", "fused", "int8"),

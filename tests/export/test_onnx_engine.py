@@ -13,8 +13,6 @@ from outrider.manifest import Manifest, ModelFolder, Source
 from tests.export.conftest import Built
 from tests.export.models import N_VOCAB
 
-pytestmark = pytest.mark.xdist_group("torch")
-
 TOKENS = [int(token_id) for token_id in np.random.default_rng(2).integers(0, N_VOCAB, 240)]
 CLASS = list(range(2, 129))
 SETTINGS = EngineSettings(num_threads=1, max_context=200, max_sequences=2)

@@ -58,9 +58,6 @@ FILTERED = [
 ]
 
 
-drawn_once = pytest.mark.xdist_group("draws")  # one worker has what `draw` keeps
-
-
 @functools.cache
 def draw(params: SamplingParams) -> np.ndarray:
     """One choice at each of NUM_SAMPLES positions."""
@@ -74,7 +71,6 @@ def pair_p_value(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.chi2_contingency(pairs + 1e-9).pvalue)
 
 
-@drawn_once
 @pytest.mark.parametrize("params", SETTINGS, ids=str)
 def test_sampling_follows_the_target_distribution(params: SamplingParams) -> None:
     assert chi_square(draw(params), params) > 0.001
@@ -109,7 +105,6 @@ def test_sampling_with_a_history_follows_the_adjusted_distribution() -> None:
     assert chi_square(samples, params) < 1e-6  # the positive control: it is not the plain distribution
 
 
-@drawn_once
 def test_neighbouring_positions_are_independent() -> None:
     samples = draw(PLAIN)
     assert pair_p_value(samples[:-1:2], samples[1::2]) > 0.001
@@ -125,19 +120,16 @@ def noise_of_the_round(position: np.ndarray) -> np.ndarray:
     return position // 5 * 5
 
 
-@drawn_once
 @pytest.mark.parametrize("planted", [noise_of_the_position_before, noise_of_the_round])
 def test_a_planted_bug_in_the_noise_fails(planted: Callable[[np.ndarray], np.ndarray]) -> None:
     samples = draw(PLAIN)[planted(np.arange(NUM_SAMPLES))]
     assert pair_p_value(samples[3::5], samples[4::5]) < 1e-6
 
 
-@drawn_once
 def test_a_planted_bug_in_the_temperature_fails() -> None:
     assert chi_square(draw(SamplingParams(temperature=0.8, seed=11)), PLAIN) < 0.001
 
 
-@drawn_once
 def test_a_planted_lenient_acceptance_fails() -> None:
     """Planted bug: a draft that the target finds likely enough is taken although it is not the choice."""
     drafts = draw(SamplingParams(temperature=0.8, seed=11))

@@ -14,7 +14,7 @@ TOKENS = [int(token) for token in np.random.default_rng(2).integers(0, N_VOCAB, 
 SETTINGS = EngineSettings(num_threads=1, max_context=1024, max_sequences=3)
 
 
-@pytest.fixture(params=["gguf_folder", pytest.param("hf_folder", marks=pytest.mark.xdist_group("torch"))])
+@pytest.fixture(params=["gguf_folder", "hf_folder"])
 def folder(request: pytest.FixtureRequest) -> ModelFolder:
     found: ModelFolder = request.getfixturevalue(request.param)
     return found

@@ -11,8 +11,6 @@ from outrider.errors import EngineError, InvalidModel, InvalidParameter, Invalid
 from outrider.manifest import ModelFolder
 from tests.outrider.engines.tiny import N_VOCAB, tiny_hf, tiny_manifest
 
-pytestmark = pytest.mark.xdist_group("torch")
-
 TOKENS = [int(token) for token in np.random.default_rng(3).integers(0, N_VOCAB, 400)]
 SETTINGS = EngineSettings(num_threads=1, max_context=256, max_sequences=3)
 
