@@ -4,6 +4,7 @@
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
+# make bench-link     a device and a verifier, a core each, at round trips of 0 to 300 ms (docs/performance.md)
 # make clean  remove the environment (models stay)
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray bench bench-service models clean
+.PHONY: demo test check fast soak ray bench bench-service bench-link models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -67,6 +68,9 @@ bench: models
 
 bench-service: models
 	@$(BIN)/python -m benchmarks.service
+
+bench-link: models
+	@$(BIN)/python -m benchmarks.link
 
 clean:
 	rm -rf .venv

@@ -24,6 +24,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 import edge_runtime.links.websocket as websocket_link
 import edge_runtime.retry as retry_module
+from benchmarks.fault_proxy import CLEAR, FaultProxy, Toxics
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.stream import serve_stream
 from cloud_verifier.telemetry import Telemetry
@@ -49,7 +50,6 @@ from outrider.framing import to_frame
 from outrider.wire import SUBPROTOCOL, Down, Load, Opened, Up, Verified, encode, pack_ids
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, make, open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
-from tests.fault_proxy import CLEAR, FaultProxy, Toxics
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 

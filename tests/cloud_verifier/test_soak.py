@@ -20,6 +20,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from benchmarks.fault_proxy import CLEAR, FaultProxy, Toxics
 from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
@@ -35,7 +36,6 @@ from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, encode, pack_ids
 from tests.cloud_verifier.test_faults import num_descriptors
 from tests.cloud_verifier.test_verifier import SAMPLED, open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
-from tests.fault_proxy import CLEAR, FaultProxy, Toxics
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 

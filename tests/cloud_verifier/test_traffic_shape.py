@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.fault_proxy import FaultProxy, Traffic
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Proposal
@@ -27,7 +28,6 @@ from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from tests.cloud_verifier.test_verifier import PROMPT, make, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
-from tests.fault_proxy import FaultProxy, Traffic
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 

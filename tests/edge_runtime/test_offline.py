@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from benchmarks.fault_proxy import FaultProxy, Toxics
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter, Proposal
@@ -24,7 +25,6 @@ from outrider.engines.base import Chunk, Logits
 from outrider.errors import LinkLost, NotAVerifier, Overloaded
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.test_session import toy_loop
-from tests.fault_proxy import FaultProxy, Toxics
 from tests.serving import serving
 from tests.toy import ToyEngine
 
@@ -225,7 +225,7 @@ def test_the_link_goes_and_comes_again_and_again(seed: int) -> None:
 
     async def main() -> App:
         with toy_loop() as (loop, _), serving(loop) as url:
-            slow = Toxics(latency_s=0.002, slicer=256)  # the verifier is not done before the link is cut
+            slow = Toxics(bandwidth=128_000, slicer=256)  # the verifier is not done before the link is cut
             async with FaultProxy(int(url.rpartition(":")[2]), down=lambda n: slow) as proxy:
                 shown_then, is_up, cuts = 0, True, [20, 120, 200]
 

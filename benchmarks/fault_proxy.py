@@ -1,7 +1,8 @@
 """A TCP proxy that does to connections what networks do, in Toxiproxy's words. Knows bytes; nothing of WebSockets.
 
-Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...). What passed is kept,
-with the time it passed, for tests that look at traffic. Runs in the caller's event loop and ends all it started.
+Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...). Latency delays pieces
+and holds nothing up: as on a long cable, many may be under way at once. What passed is kept, with the time it passed,
+for whoever looks at traffic. Runs in the caller's event loop and ends all it started.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, TypeAlias
 
 __all__ = ["CLEAR", "FaultProxy", "Toxics", "Traffic"]
 
@@ -22,9 +23,9 @@ __all__ = ["CLEAR", "FaultProxy", "Toxics", "Traffic"]
 class Toxics:
     """One direction of one connection. Pieces stay in order, whatever happens to them."""
 
-    latency_s: float = 0.0  # a piece is held for so long,
-    jitter_s: float = 0.0  # and up to this much longer, at random
-    bandwidth: float = math.inf  # bytes a second
+    latency_s: float = 0.0  # a piece arrives so much later,
+    jitter_s: float = 0.0  # and up to this much more, at random
+    bandwidth: float = math.inf  # bytes a second; what comes after waits for its turn
     slicer: int = 2**16  # a piece has at most so many bytes
     limit_data: float = math.inf  # after so many bytes the connection is cut, both ways
     reset_peer: bool = False  # the cut is a reset (RST), not an end (FIN)
@@ -32,7 +33,9 @@ class Toxics:
 
 
 CLEAR = Toxics()
+MAX_UNDER_WAY = 4096  # pieces; a far end that does not read is felt at the near one
 Choose = Callable[[int], Toxics]
+UnderWay: TypeAlias = "asyncio.Queue[tuple[float, bytes]]"
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class Traffic:
 
     up: list[tuple[float, bytes]] = field(default_factory=list)
     down: list[tuple[float, bytes]] = field(default_factory=list)
+    most_under_way: int = 0  # pieces of one direction, at once
     was_cut: bool = False
 
 
@@ -50,7 +54,7 @@ class FaultProxy:
     def __init__(self, port: int, *, up: Choose = lambda n: CLEAR, down: Choose = lambda n: CLEAR, seed: int = 0):
         self._upstream = port
         self.up, self.down = up, down
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311
         self._running: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -122,17 +126,43 @@ class FaultProxy:
         seen: list[tuple[float, bytes]],
         traffic: Traffic,
     ) -> None:
+        """Write out what `_take` takes in, each piece when it is due."""
+        under_way: UnderWay = asyncio.Queue(MAX_UNDER_WAY)
+        taking = asyncio.create_task(self._take(reader, toxics, under_way, traffic))
+        is_cut = False
+        try:
+            with suppress(OSError):
+                while True:
+                    due_s, data = await under_way.get()
+                    if (wait_s := due_s - time.perf_counter()) > 0:
+                        await asyncio.sleep(wait_s)
+                    if not data:
+                        break
+                    seen.append((time.perf_counter(), data))
+                    writer.write(data)
+                    await writer.drain()
+                is_cut = await taking
+            traffic.was_cut = traffic.was_cut or is_cut
+            if is_cut and toxics.timeout:
+                await asyncio.Event().wait()
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+    async def _take(self, reader: asyncio.StreamReader, toxics: Toxics, under_way: UnderWay, traffic: Traffic) -> bool:
+        """Take pieces in, each with the time when it is due, and an empty one for the end; whether that is a cut."""
         left = toxics.limit_data
+
+        def due_s() -> float:
+            return time.perf_counter() + toxics.latency_s + self._random.uniform(0, toxics.jitter_s)
+
         with suppress(OSError):
             while left > 0 and (data := await reader.read(min(toxics.slicer, 2**16))):
                 data = data[: int(min(left, len(data)))]
                 left -= len(data)
-                wait_s = toxics.latency_s + self._random.uniform(0, toxics.jitter_s) + len(data) / toxics.bandwidth
-                if wait_s:
-                    await asyncio.sleep(wait_s)
-                seen.append((time.perf_counter(), data))
-                writer.write(data)
-                await writer.drain()
-        traffic.was_cut = traffic.was_cut or left <= 0
-        if left <= 0 and toxics.timeout:
-            await asyncio.Event().wait()
+                if (busy_s := len(data) / toxics.bandwidth) > 0:
+                    await asyncio.sleep(busy_s)
+                await under_way.put((due_s(), data))
+                traffic.most_under_way = max(traffic.most_under_way, under_way.qsize())
+        await under_way.put((due_s(), b""))
+        return left <= 0
