@@ -6,7 +6,6 @@ Milliseconds throughout; no clock is read.
 """
 
 import heapq
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -149,10 +148,9 @@ def simulate(
     fixed_drafts: int | None = None,
     self_drafts: bool = False,
     seed: int = 0,
-    until_ms: float = math.inf,
 ) -> Result:
     """One generation. `draft_ms` infinite: no drafter. `fixed_drafts`: the verifier always takes as many, if there.
-    `self_drafts`: it makes its own, too. One that takes longer than `until_ms` is given up, and took for ever."""
+    `self_drafts`: it makes its own, too."""
     rng = random.Random(seed)  # noqa: S311
     prompt = text.prompt_ids
     num_tokens = len(text.token_ids)
@@ -202,9 +200,6 @@ def simulate(
     verify(0.0)
     while events:
         now, _, kind, what = heapq.heappop(events)
-        if now > until_ms:
-            result.elapsed_ms = math.inf
-            return result
         if kind == "drafted":
             device.is_drafting = False
             device.frontier.guess(*what)  # type: ignore[misc]

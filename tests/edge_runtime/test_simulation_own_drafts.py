@@ -48,15 +48,14 @@ def test_never_slower_and_near_the_best_fixed_setting(kind: str, machine: str, r
         text = text_of(kind, acceptance, run, 5)
         ours = speed_up(text, link, cost, draft_ms, self_drafts=True)
         best = max(
-            speed_up(text, link, cost, draft_ms, fixed_drafts=count, self_drafts=own, least=ours)
+            speed_up(text, link, cost, draft_ms, fixed_drafts=count, self_drafts=own)
             for count in (2, 16)
             for own in (False, True)
         )
         what = f"{kind}, {machine}, RTT {rtt_ms}, {draft_ms} ms a draft, acceptance {acceptance}: {ours:.3f}"
         assert ours >= 0.98, what
         assert ours >= 0.95 * best, f"{what}, best {best:.3f}"
-        alone = speed_up(text, link, cost, draft_ms, least=ours)
-        assert ours >= 0.95 * alone, f"{what}, the device alone {alone:.3f}"
+        assert ours >= 0.95 * speed_up(text, link, cost, draft_ms), f"{what}, less than the device alone"
 
 
 @pytest.mark.parametrize("seed", range(20))
