@@ -63,7 +63,7 @@ test: check models fast browser
 	touch $@
 
 browser: .venv/chromium/ready
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -n 2 -m browser
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s

@@ -58,7 +58,6 @@ def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_schemathesis_finds_no_failure(url: str, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_dict(narrowed(described(url)))
