@@ -19,6 +19,7 @@ from edge_runtime.api import ApiKey, ApiSettings
 from edge_runtime.api.site import FOLDER, PAGE
 from edge_runtime.runtime import Runtime
 from outrider import catalog
+from tests.drafting import EagerPace
 from tests.edge_runtime.api.tiny import HELLO, SETTINGS, endpoint
 from tests.serving import UNHURRIED, running
 
@@ -131,7 +132,11 @@ def test_cut_is_as_if_the_network_were_gone_and_restored_is_as_before(behind: st
         assert {note["state"] for note in asked(behind) if note["text"]} == {state}
 
 
-def test_who_watches_hears_who_guessed_each_token_and_where_the_list_stands(url: str, pair: Runtime) -> None:
+def test_who_watches_hears_who_guessed_each_token_and_where_the_list_stands(
+    url: str, pair: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair, "_pace", EagerPace())
+
     async def main() -> list[str | None]:
         events = pair.generate(HELLO, max_tokens=20)
         return [event.token.drafted_by async for event in events if isinstance(event, Piece) and event.token]
