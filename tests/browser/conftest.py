@@ -20,6 +20,7 @@ from tests.serving import UNHURRIED, running
 
 CHROMIUM = Path(os.environ.get("OUTRIDER_BROWSER", Path(__file__).parent.parent.parent / ".venv/chromium/chromium"))
 PASS_S, ALONE_S = 0.02, 0.06  # a step; as slow as models of weight are: a hand on the page is in time
+HANG_MS = 30_000
 WIDE, NARROW = {"width": 900, "height": 720}, {"width": 360, "height": 640}
 
 
@@ -43,7 +44,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """With `parametrize(..., indirect=True)`: what the context is made with."""
     context = browser.new_context(**{"viewport": WIDE, **getattr(request, "param", {})})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(HANG_MS)
     page = context.new_page()
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
