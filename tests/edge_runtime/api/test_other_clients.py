@@ -32,7 +32,6 @@ def test_curl_hears_a_stream(url: str, pair: Runtime) -> None:
     assert text == said(pair, temperature=0, num_tokens=8, logit_bias=())
 
 
-@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_langchain(url: str, pair: Runtime) -> None:
     from langchain_openai import ChatOpenAI
@@ -58,7 +57,6 @@ def test_langchain(url: str, pair: Runtime) -> None:
     assert called.tool_calls[0]["name"] in ("weather", "clock")  # type: ignore[attr-defined]
 
 
-@pytest.mark.long
 def test_the_llm_command(url: str, pair: Runtime, tmp_path: Path) -> None:
     """As its documentation has it: a model of a file of its own, and an option."""
     (tmp_path / "extra-openai-models.yaml").write_text(
