@@ -16,7 +16,8 @@ __all__ = ["LEGEND", "Screen"]
 
 DIM, STRUCK, DRAFTED, NORMAL = "\x1b[2m", "\x1b[2;9m", "\x1b[32m", "\x1b[0m"
 LEGEND = (
-    f"{DRAFTED}drafted and verified{NORMAL}, the target's own words, {DIM}provisional{NORMAL}, {STRUCK}taken back{NORMAL}"
+    f"{DRAFTED}drafted and verified{NORMAL}, the target's own words, "
+    f"{DIM}provisional{NORMAL}, {STRUCK}taken back{NORMAL}"
 )
 
 
