@@ -1,4 +1,4 @@
-"""Every test has its own empty store; a test marked `weights` sees the real one."""
+"""Every test has its own empty store and no configuration; a test marked `weights` sees the real store."""
 
 import os
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "
 def _own_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = request.node.get_closest_marker("weights") is not None
     monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else str(tmp_path / "store"))
+    monkeypatch.setenv("OUTRIDER_CONFIG", str(tmp_path / "config.toml"))
 
 
 @pytest.fixture(scope="module")
