@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import console, print_json, show_progress
 from export.build import build, present
 from export.recipe import Recipe, load_recipe, make_recipe
@@ -18,7 +19,11 @@ __all__ = ["export"]
 
 def export(
     name: Annotated[
-        str, typer.Argument(help="A recipe, or a model: a name, OWNER/REPO of the hub, a GGUF file or a folder.")
+        str,
+        typer.Argument(
+            help="A recipe, or a model: a name, OWNER/REPO of the hub, a GGUF file or a folder.",
+            autocompletion=model_names,
+        ),
     ],
     format: Annotated[str | None, typer.Option(help="onnx or gguf. [default: onnx]")] = None,
     quantization: Annotated[

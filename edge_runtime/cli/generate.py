@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress, write_private
 from edge_runtime.cli.show import show
@@ -30,11 +31,14 @@ def generate(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"The model whose answer you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]"
+            help=f"The model whose answer you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]",
+            autocompletion=model_names,
         ),
     ] = None,
     verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.")] = "auto",
+    drafter: Annotated[
+        str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names)
+    ] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = SamplingParams.temperature,
     top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = SamplingParams.top_k,
