@@ -1,4 +1,4 @@
-"""Runs a check's module in a process of its own: native code that crashes takes only that one along."""
+"""Runs a check's `main` in a process of its own: native code that crashes takes only that one along."""
 
 import signal
 import subprocess
@@ -13,7 +13,7 @@ LIMIT_S = 300.0
 
 def run_child(module: str, *arguments: str) -> tuple[list[str], str]:
     """Its lines on standard output, and how it ended: "" well, else in words. Raises EngineError when it hangs."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:

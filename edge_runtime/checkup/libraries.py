@@ -1,4 +1,4 @@
-"""Which extras are installed, and whether their libraries can be imported. As a program: imports those it is named."""
+"""Which extras are installed, and whether their libraries can be imported."""
 
 import importlib
 import importlib.util
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edge_runtime.checkup.child import run_child
 from edge_runtime.checkup.finding import Finding
 
-__all__ = ["EXTRAS", "libraries"]
+__all__ = ["EXTRAS", "check_libraries", "main"]
 
 EXTRAS = {
     "onnx": ("onnxruntime",),
@@ -23,7 +23,7 @@ EXTRAS = {
 }
 
 
-def libraries(*, imports: bool = True) -> Iterator[Finding]:
+def check_libraries(*, imports: bool = True) -> Iterator[Finding]:
     """A finding for each extra that is there or broken, one for those that are not. `imports` tries them."""
     lacking = {extra: [name for name in names if not _is_there(name)] for extra, names in EXTRAS.items()}
     present = [name for extra, names in EXTRAS.items() for name in names if name not in lacking[extra]]
@@ -64,15 +64,12 @@ def _failures(names: list[str]) -> dict[str, str]:
     return failures
 
 
-def _try_imports(names: list[str]) -> None:
-    for name in names:
+def main() -> None:
+    """In a process of its own: import the libraries named on the command line, and say of each what came of it."""
+    for name in sys.argv[1:]:
         try:
             importlib.import_module(name)
             why = "ok"
         except Exception as error:  # noqa: BLE001  a library may raise anything while it is imported
             why = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"{name} {why}", flush=True)
-
-
-if __name__ == "__main__":
-    _try_imports(sys.argv[1:])

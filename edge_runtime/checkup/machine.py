@@ -12,14 +12,14 @@ from edge_runtime.journal import Journal
 from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 
-__all__ = ["available_bytes", "journal", "machine", "store"]
+__all__ = ["available_bytes", "check_journal", "check_machine", "check_store"]
 
 LITTLE_SPACE = 4e9  # bytes: less than the default models and what is needed to make them
 GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 MEMINFO = Path("/proc/meminfo")
 
 
-def machine() -> Iterator[Finding]:
+def check_machine() -> Iterator[Finding]:
     cores = num_physical_cores()
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     yield Finding("machine", "ok", f"{processor()}, {cores} physical cores; {system}")
@@ -42,7 +42,7 @@ def available_bytes() -> int | None:
     return min(found, default=None)
 
 
-def store() -> Iterator[Finding]:
+def check_store() -> Iterator[Finding]:
     home = catalog.home()
     there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -61,7 +61,7 @@ def store() -> Iterator[Finding]:
             yield Finding("store", "note", f"{name} was not fetched to its end", f"outrider pull {name}")
 
 
-def journal() -> Iterator[Finding]:
+def check_journal() -> Iterator[Finding]:
     path = catalog.home() / "journal.sqlite"
     if not path.exists():
         yield Finding("journal", "ok", "none yet; it begins with the first answer that is kept")

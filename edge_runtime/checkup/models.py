@@ -14,7 +14,7 @@ from outrider.engines import BACKENDS, Chunk, EngineSettings, open_engine
 from outrider.errors import OutriderError
 from outrider.manifest import ModelFolder, load_folder
 
-__all__ = ["engines", "how", "models", "num_bytes"]
+__all__ = ["check_engines", "check_models", "how", "main", "num_bytes"]
 
 TRIED = 4  # tokens in the pass
 
@@ -24,7 +24,7 @@ class Tried(msgspec.Struct):
     error: str = ""
 
 
-def models() -> Iterator[Finding]:
+def check_models() -> Iterator[Finding]:
     whole, num = _whole(), 0
     for name, found in whole.items():
         if isinstance(found, ModelFolder):
@@ -44,7 +44,7 @@ def models() -> Iterator[Finding]:
         yield Finding("models", "note", detail, how(DEFAULT_DRAFTER))
 
 
-def engines() -> Iterator[Finding]:
+def check_engines() -> Iterator[Finding]:
     """One for each format that a stored model has."""
     found = [folder for folder in _whole().values() if isinstance(folder, ModelFolder)]
     for kind in sorted({folder.manifest.format for folder in found}):
@@ -92,5 +92,6 @@ def _try(path: Path) -> Tried:
         return Tried(error=str(error))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """In a process of its own: run the model in the folder named on the command line."""
     print(msgspec.json.encode(_try(Path(sys.argv[1]))).decode(), flush=True)

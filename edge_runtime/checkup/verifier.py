@@ -13,7 +13,7 @@ from outrider.errors import LinkLost, OutriderError, ProtocolError
 from outrider.manifest import load_folder
 from outrider.wire import Fault, Load, Open, Opened, Params, pack_ids
 
-__all__ = ["Reached", "verifier"]
+__all__ = ["Reached", "check_verifier"]
 
 PINGS = 5
 LIMIT_S = 30.0
@@ -27,7 +27,9 @@ class Reached:
     max_context: int
 
 
-def verifier(url: str, *, token: str = "", tls: ssl.SSLContext | None = None) -> tuple[Reached | None, list[Finding]]:
+def check_verifier(
+    url: str, *, token: str = "", tls: ssl.SSLContext | None = None
+) -> tuple[Reached | None, list[Finding]]:
     """What was reached, if anything. Opens one session, for one token, and leaves it."""
     try:
         reached = asyncio.run(_reach(WebSocketLink(url, token=token, tls=tls)))

@@ -45,7 +45,11 @@ def chat(
         typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names),
     ] = "auto",
     mode: Annotated[
-        str | None, typer.Option(help=f"{', '.join(MODES)}. [default: hybrid with a verifier, else local]")
+        str | None,
+        typer.Option(
+            help=f"{', '.join(MODES)}. [default: hybrid with a verifier, else local]",
+            autocompletion=lambda incomplete: [mode for mode in MODES if mode.startswith(incomplete)],
+        ),
     ] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before everything else.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.")] = ANSWER_TOKENS,

@@ -15,7 +15,13 @@ from outrider.engines import EngineSettings
 
 __all__ = ["COMMANDS"]
 
-Key = Annotated[str, typer.Argument(help=f"One of {', '.join(OPTIONS)}.", autocompletion=lambda: list(OPTIONS))]
+Key = Annotated[
+    str,
+    typer.Argument(
+        help=f"One of {', '.join(OPTIONS)}.",
+        autocompletion=lambda incomplete: [key for key in OPTIONS if key.startswith(incomplete)],
+    ),
+]
 
 
 def show(

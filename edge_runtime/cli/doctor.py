@@ -7,8 +7,12 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime import checkup
-from edge_runtime.checkup import Choice, Finding, Reached, examine
+from edge_runtime.checkup.advice import Choice, advise
+from edge_runtime.checkup.finding import Finding, examine
+from edge_runtime.checkup.libraries import check_libraries
+from edge_runtime.checkup.machine import check_journal, check_machine, check_store
+from edge_runtime.checkup.models import check_engines, check_models
+from edge_runtime.checkup.verifier import Reached, check_verifier
 from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.config_file import config_path, load
@@ -51,18 +55,18 @@ def doctor(
 
     def try_verifier() -> Iterator[Finding]:
         token = read_token(token_file, verifier or "", is_insecure=allow_insecure)
-        found, findings = checkup.verifier(verifier or "", token=token, tls=device_tls(ca_file, client_cert))
+        found, findings = check_verifier(verifier or "", token=token, tls=device_tls(ca_file, client_cert))
         reached.extend([found] if found else [])
         yield from findings
 
     checks = {
-        "machine": checkup.machine,
-        "store": checkup.store,
+        "machine": check_machine,
+        "store": check_store,
         "config": _config,
-        "extras": lambda: checkup.libraries(imports=not quick),
-        "models": checkup.models,
-        **({} if quick else {"engines": checkup.engines}),
-        "journal": checkup.journal,
+        "extras": lambda: check_libraries(imports=not quick),
+        "models": check_models,
+        **({} if quick else {"engines": check_engines}),
+        "journal": check_journal,
         **({"verifier": try_verifier} if verifier else {}),
     }
     findings: list[Finding] = []
@@ -73,12 +77,12 @@ def doctor(
         progress("looking", len(checks), len(checks))
     choices: list[Choice] = []
 
-    def advise() -> Iterator[Finding]:
-        choice, more = checkup.advise(reached[0] if reached else None, target, drafter)
+    def choose() -> Iterator[Finding]:
+        choice, more = advise(reached[0] if reached else None, target, drafter)
         choices.append(choice)
         yield from more
 
-    findings += examine("choice", advise)
+    findings += examine("choice", choose)
     is_healthy = all(finding.state != "broken" for finding in findings)
     choice = choices[0] if choices else Choice("none")
     if json:

@@ -107,14 +107,20 @@ class Talk:
             if finished is not None:
                 self._reports.append(finished.report)
         except KeyboardInterrupt:
-            if not self._as_json:
-                screen.end()
-                print()
+            self._break_off(screen)
             _note("stopped")
             with suppress(OutriderError):  # then sync finishes it, sometime
                 self._conversation.stopped()
+        except OutriderError:
+            self._break_off(screen)
+            raise
         finally:
             self._conversation.answered(message, screen.text)
+
+    def _break_off(self, screen: Screen) -> None:
+        if screen.text and not self._as_json:
+            screen.end()
+            print(flush=True)
 
     def _do(self, line: str) -> None:
         try:
