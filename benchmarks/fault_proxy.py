@@ -1,8 +1,8 @@
 """A TCP proxy that does to connections what networks do, in Toxiproxy's words. Knows bytes; nothing of WebSockets.
 
-Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...). Latency delays pieces
-and holds nothing up: as on a long cable, many may be under way at once. What passed is kept, with the time it passed,
-for whoever looks at traffic. Runs in the caller's event loop and ends all it started.
+Each direction of each connection has its `Toxics`, chosen by the connection's number (0, 1, ...), anew for every piece.
+Latency delays pieces and holds nothing up: as on a long cable, many may be under way at once. What passed is kept, with
+the time it passed, for whoever looks at traffic. Runs in the caller's event loop and ends all it started.
 """
 
 import asyncio
@@ -46,16 +46,19 @@ class Traffic:
     down: list[tuple[float, bytes]] = field(default_factory=list)
     most_under_way: int = 0  # pieces of one direction, at once
     was_cut: bool = False
+    was_reset: bool = False
 
 
 class FaultProxy:
     """`async with FaultProxy(port) as proxy:` listens on `proxy.port` and passes on to `port`, both on loopback."""
 
     def __init__(self, port: int, *, up: Choose = lambda n: CLEAR, down: Choose = lambda n: CLEAR, seed: int = 0):
-        self._upstream = port
+        self.upstream = port
         self.up, self.down = up, down
         self._random = random.Random(seed)  # noqa: S311
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Traffic] = {}
+        self._num_held = 0  # connections of lower numbers are held
+        self._released = asyncio.Event()
         self._server: asyncio.Server | None = None
         self.port = 0
         self.traffic: list[Traffic] = []  # by connection
@@ -81,88 +84,114 @@ class FaultProxy:
         """Toxiproxy's `down`: refuse connections, and cut those that are open."""
         assert self._server is not None
         self._server.close()
-        for task in self._running:
+        await self.cut()
+
+    async def cut(self, *, is_reset: bool = False) -> None:
+        """End the connections that are open, whatever they have under way."""
+        for task, traffic in self._running.items():
+            traffic.was_cut, traffic.was_reset = True, is_reset
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    @property
+    def is_holding(self) -> bool:
+        return self._num_held > 0
+
+    def hold(self) -> None:
+        """What the connections of now carry from here on arrives after `release`, though later ones pass it by."""
+        self._num_held = len(self.traffic)
+        self._released.clear()
+
+    def release(self) -> None:
+        self._num_held = 0
+        self._released.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
         number, traffic = len(self.traffic), Traffic()
+        self._running[task] = traffic
         self.traffic.append(traffic)
-        writers = [writer]
+        writers, is_over = [writer], False
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             writers.append(far_writer)
             ways = [
-                (reader, far_writer, self.up(number), traffic.up),
-                (far_reader, writer, self.down(number), traffic.down),
+                (reader, far_writer, lambda: self.up(number), traffic.up),
+                (far_reader, writer, lambda: self.down(number), traffic.down),
             ]
-            pipes = [asyncio.create_task(self._pipe(*way, traffic)) for way in ways]
+            pipes = [asyncio.create_task(self._pipe(number, *way, traffic)) for way in ways]
             try:
                 await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for pipe in pipes:
                     pipe.cancel()
                 await asyncio.gather(*pipes, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):  # nobody behind, or `stop`
+        except OSError:  # nobody behind
             pass
+        except asyncio.CancelledError:  # `cut`
+            is_over = True
         finally:
-            is_reset = traffic.was_cut and (self.up(number).reset_peer or self.down(number).reset_peer)
             for each in writers:
-                if is_reset:
+                if traffic.was_reset:
                     sock: socket.socket = each.get_extra_info("socket")
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if traffic.was_reset or is_over:
                     each.transport.abort()
                 each.close()
-            self._running.discard(task)
+            del self._running[task]
 
     async def _pipe(
         self,
+        number: int,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        toxics: Toxics,
+        choose: Callable[[], Toxics],
         seen: list[tuple[float, bytes]],
         traffic: Traffic,
     ) -> None:
         """Write out what `_take` takes in, each piece when it is due."""
         under_way: UnderWay = asyncio.Queue(MAX_UNDER_WAY)
-        taking = asyncio.create_task(self._take(reader, toxics, under_way, traffic))
-        is_cut = False
+        taking = asyncio.create_task(self._take(reader, choose, under_way, traffic))
         try:
-            with suppress(OSError):
-                while True:
-                    due_s, data = await under_way.get()
-                    if (wait_s := due_s - time.perf_counter()) > 0:
-                        await asyncio.sleep(wait_s)
-                    if not data:
-                        break
-                    seen.append((time.perf_counter(), data))
+            while True:
+                due_s, data = await under_way.get()
+                if (wait_s := due_s - time.perf_counter()) > 0:
+                    await asyncio.sleep(wait_s)
+                if number < self._num_held:
+                    await self._released.wait()
+                if not data:
+                    break
+                seen.append((time.perf_counter(), data))
+                with suppress(OSError):  # who is gone hears no more; the other may still be heard
                     writer.write(data)
                     await writer.drain()
-                is_cut = await taking
-            traffic.was_cut = traffic.was_cut or is_cut
-            if is_cut and toxics.timeout:
-                await asyncio.Event().wait()
+            if (cut := await taking) is not None:
+                traffic.was_cut, traffic.was_reset = True, traffic.was_reset or cut.reset_peer
+                if cut.timeout:
+                    await asyncio.Event().wait()
         finally:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
 
-    async def _take(self, reader: asyncio.StreamReader, toxics: Toxics, under_way: UnderWay, traffic: Traffic) -> bool:
-        """Take pieces in, each with the time when it is due, and an empty one for the end; whether that is a cut."""
-        left = toxics.limit_data
+    async def _take(
+        self, reader: asyncio.StreamReader, choose: Callable[[], Toxics], under_way: UnderWay, traffic: Traffic
+    ) -> Toxics | None:
+        """Take pieces in, each with the time when it is due, and an empty one for the end; what cut them, if so."""
+        passed = 0
 
         def due_s() -> float:
             return time.perf_counter() + toxics.latency_s + self._random.uniform(0, toxics.jitter_s)
 
         with suppress(OSError):
-            while left > 0 and (data := await reader.read(min(toxics.slicer, 2**16))):
-                data = data[: int(min(left, len(data)))]
-                left -= len(data)
+            while passed < (toxics := choose()).limit_data and (data := await reader.read(min(toxics.slicer, 2**16))):
+                toxics = choose()
+                data = data[: max(0, int(min(toxics.limit_data - passed, len(data))))]
+                passed += len(data)
                 if (busy_s := len(data) / toxics.bandwidth) > 0:
                     await asyncio.sleep(busy_s)
-                await under_way.put((due_s(), data))
+                if data:
+                    await under_way.put((due_s(), data))
                 traffic.most_under_way = max(traffic.most_under_way, under_way.qsize())
         await under_way.put((due_s(), b""))
-        return left <= 0
+        return toxics if passed >= toxics.limit_data else None

@@ -168,7 +168,7 @@ class Runtime:
             answers_alone=self._verifier is None and not options.get("is_strict", False) and not _searches(asked),
         )
         with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
-            async with aclosing(tell(self._session(scribe, asked), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
@@ -208,11 +208,11 @@ class Runtime:
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )
-            async with aclosing(tell(self._session(scribe, asked), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
-    def _session(self, scribe: Scribe, asked: Asked) -> Session:
+    def _session(self, asked: Asked) -> Session:
         return Session(
             SwitchedLink(self._open_link(), self.link_switch),
             None if _searches(asked) else self.drafter,
@@ -220,7 +220,6 @@ class Runtime:
             self._drafting,
             max_ahead=self._max_ahead,
             breaker=self._breaker,
-            keep=scribe.write,
         )
 
     def network_changed(self) -> None:
