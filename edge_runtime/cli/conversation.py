@@ -47,12 +47,15 @@ class Conversation:
     @classmethod
     def resume(cls, journal: Journal, name: str | None) -> Self:
         """The one of that name, or the latest. Raises InvalidParameter, JournalError, NotHere for a vocabulary."""
-        names = [one.name for one in journal.conversations() if any(map(_is_chat, journal.generations(one.name)))]
-        if not names:
+        names = [one.name for one in journal.conversations()]
+        if name is None:
+            name = next((each for each in reversed(names) if any(map(_is_chat, journal.generations(each)))), None)
+        if name is None:
             raise InvalidParameter("no conversation is in the journal yet; begin one without --continue")
-        if name is not None and name not in names:
-            raise InvalidParameter(f"no conversation is called {name!r}; the latest: {', '.join(names[-SHOWN:])}")
-        found = cls(journal, name or names[-1], [])
+        if name not in names:
+            latest = ", ".join(names[-SHOWN:]) or "none yet"
+            raise InvalidParameter(f"no conversation is called {name!r}; the latest: {latest}")
+        found = cls(journal, name, [])
         found.reload()
         return found
 
