@@ -1,5 +1,6 @@
 """`outrider chat` as a person meets it: a tiny real model, a real service, pipes and a terminal."""
 
+import io
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -181,8 +183,6 @@ def test_names_are_taken_once_and_known_later(run: Run) -> None:
 
 
 def test_messages_of_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
     said = 'one\ntwo \\\nlines\n"""\nthree\n\nmore\n"""\n"""on one"""\n"""\nunclosed\n'
     monkeypatch.setattr(sys, "stdin", io.StringIO(said))
     reader = MessageReader([], [])
@@ -236,12 +236,13 @@ def test_control_c_stops_the_answer_and_not_the_chat() -> None:
         assert generation.finish == STOPPED  # nobody is to finish it later
 
 
-def test_on_a_terminal_there_is_a_prompt_and_a_look_and_no_end_for_a_mistake(address: str) -> None:
+@contextmanager
+def on_a_terminal(*arguments: str, **environment: str) -> Iterator[tuple[int, Callable[[str], str]]]:
+    """The chat in a terminal of its own: where to type, and how to wait for words. It ends well."""
     master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
-    environment.pop("NO_COLOR", None)
+    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment}
     process = subprocess.Popen(
-        [*COMMAND, "chat", "seen", *TINY, "--drafter", "tiny", "--verifier", address],
+        [*COMMAND, "chat", "seen", *TINY, *arguments],
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -250,28 +251,43 @@ def test_on_a_terminal_there_is_a_prompt_and_a_look_and_no_end_for_a_mistake(add
     )
     os.close(slave)
     try:
-        hear = hearing(master)
-        hear("conversation seen")
-        hear("hybrid>")
-        os.write(master, b"/nonsense\r")
-        hear("invalid_parameter")
-        os.write(master, b"/offline\r")
-        hear("hybrid, link cut>")
-        os.write(master, b"hello\x1b\rthere\r")  # Alt-Enter between them
-        assert DIM in hear("the drafter's own")
-        hear("link cut>")
-        os.write(master, b"\x03")
-        hear("ends the chat")
-        hear("link cut>")
-        os.write(master, b"\x04")
+        yield master, hearing(master)
         assert process.wait(LIMIT_S) == 0
     finally:
         process.kill()
         process.wait()
         os.close(master)
+
+
+def test_on_a_terminal_there_is_a_prompt_and_a_look_and_no_end_for_a_mistake(address: str) -> None:
+    with on_a_terminal("--drafter", "tiny", "--verifier", address) as (terminal, hear):
+        hear("conversation seen")
+        hear("hybrid>")
+        os.write(terminal, b"/nonsense\r")
+        hear("invalid_parameter")
+        os.write(terminal, b"/offline\r")
+        hear("hybrid, link cut>")
+        os.write(terminal, b"hello\x1b\rthere\r")  # Alt-Enter between them
+        assert DIM in hear("the drafter's own")
+        hear("link cut>")
+        os.write(terminal, b"\x03")
+        hear("ends the chat")
+        hear("link cut>")
+        os.write(terminal, b"\x04")
     with Journal() as journal:
         [generation] = journal.generations("seen")
         assert generation.asked.messages == [{"role": "user", "content": "hello\nthere"}]
+
+
+def test_without_the_editor_there_is_the_system_s_line(tmp_path: Path) -> None:
+    (tmp_path / "prompt_toolkit.py").write_text("raise ImportError")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with on_a_terminal("--no-journal", PYTHONPATH=path) as (terminal, hear):
+        hear("local> ")
+        os.write(terminal, b"hello\n")
+        hear("drafts accepted")
+        hear("local> ")
+        os.write(terminal, b"\x04")
 
 
 def hearing(terminal: int) -> Callable[[str], str]:
