@@ -29,13 +29,14 @@ ANSWER_TOKENS = 1024
 
 def chat(
     name: Annotated[
-        str | None, typer.Argument(help="The conversation's name. [default: the time it begins, or the latest]")
+        str | None, typer.Argument(help="The conversation's name.", show_default="the time it begins, or the latest")
     ] = None,
     goes_on: Annotated[bool, typer.Option("--continue", help="Go on with a conversation of the journal.")] = False,
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"The model whose answers you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]",
+            help="The model whose answers you want: a name or a path.",
+            show_default=f"{DEFAULT_TARGET}, or the verifier's",
             autocompletion=model_names,
         ),
     ] = None,
@@ -47,7 +48,8 @@ def chat(
     mode: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(MODES)}. [default: hybrid with a verifier, else local]",
+            help=f"{', '.join(MODES)}.",
+            show_default="hybrid with a verifier, else local",
             autocompletion=lambda incomplete: [mode for mode in MODES if mode.startswith(incomplete)],
         ),
     ] = None,
@@ -64,7 +66,7 @@ def chat(
     json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
+        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
     ] = None,
     ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,

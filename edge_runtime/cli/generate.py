@@ -31,7 +31,8 @@ def generate(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"The model whose answer you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]",
+            help="The model whose answer you want: a name or a path.",
+            show_default=f"{DEFAULT_TARGET}, or the verifier's",
             autocompletion=model_names,
         ),
     ] = None,
@@ -91,7 +92,7 @@ def generate(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
+        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
     ] = None,
     ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,

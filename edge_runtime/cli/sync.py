@@ -24,7 +24,7 @@ def sync(
     json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
+        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
     ] = None,
     ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,8 @@ def test_whatever_a_check_meets_is_a_finding() -> None:
         raise ZeroDivisionError("by zero")
 
     assert examine("it", fails) == [Finding("it", "broken", "this cannot be looked at (ZeroDivisionError: by zero)")]
+
+
+def test_every_extra_is_looked_at() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert {*project["optional-dependencies"]} - {"dev"} == {*EXTRAS}
