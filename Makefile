@@ -12,6 +12,8 @@ BIN := .venv/bin
 # A checkout keeps its models to itself; set OUTRIDER_HOME to share them.
 export OUTRIDER_HOME ?= $(CURDIR)/models/store
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else every worker and every child of the tests compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PULLED := smollm2-135m-instruct
 EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-onnx-general
@@ -48,10 +50,9 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long"
-
-test: check models
 	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
+
+test: check models fast
 	$(BIN)/python -m pytest -m weights
 
 soak: .venv/ready

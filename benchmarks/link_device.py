@@ -26,7 +26,8 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
-from outrider.wire import Down, Draft, Up, Verified, to_frame
+from outrider.framing import to_frame
+from outrider.wire import Down, Draft, Up, Verified
 
 __all__ = ["Generation", "Ready", "Run", "Setup", "Tracing", "Wire"]
 

@@ -35,18 +35,8 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
 from outrider.engines import EngineSettings
-from outrider.wire import (
-    MAX_MESSAGE_BYTES,
-    SUBPROTOCOL,
-    Down,
-    Open,
-    Opened,
-    Verified,
-    decode_up,
-    from_frame,
-    to_frame,
-    unpack_ids,
-)
+from outrider.framing import from_frame, to_frame
+from outrider.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Down, Open, Opened, Verified, decode_up, unpack_ids
 
 __all__ = ["SETTINGS", "Ready", "Setup", "Take", "Taken", "keep_prompt"]
 

@@ -42,6 +42,9 @@ ACCEPTANCES = ("coupled", "rejection")
 # Noise from 32 bits lies in (-3.2, 22.9): a token further than this below the best can never win.
 NOISE_SPAN = 27.0
 U64 = 2**64 - 1
+# Of MurmurHash3's 32-bit finalizer.
+SHIFT_16, SHIFT_13 = np.uint32(16), np.uint32(13)
+FACTOR_1, FACTOR_2 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,12 @@ def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> ND
     _finalize(bits)
     bits ^= np.uint32(key >> 32)
     _finalize(bits)
-    uniform = (bits + 0.5) * 2.0**-32
-    return -np.log(-np.log(uniform))  # type: ignore[no-any-return]
+    noise: NDArray[np.float64] = np.add(bits, 0.5, dtype=np.float64)
+    noise *= 2.0**-32
+    for _ in range(2):  # -log(-log(u)), in place
+        np.log(noise, out=noise)
+        np.negative(noise, out=noise)
+    return noise
 
 
 def _mix64(value: int) -> int:
@@ -179,11 +186,11 @@ def _mix64(value: int) -> int:
 
 
 def _finalize(bits: NDArray[np.uint32]) -> None:
-    bits ^= bits >> np.uint32(16)
-    bits *= np.uint32(0x85EBCA6B)
-    bits ^= bits >> np.uint32(13)
-    bits *= np.uint32(0xC2B2AE35)
-    bits ^= bits >> np.uint32(16)
+    bits ^= bits >> SHIFT_16
+    bits *= FACTOR_1
+    bits ^= bits >> SHIFT_13
+    bits *= FACTOR_2
+    bits ^= bits >> SHIFT_16
 
 
 def surviving_columns(logits: NDArray[np.float32], params: SamplingParams) -> NDArray[np.integer]:

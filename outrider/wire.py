@@ -2,8 +2,7 @@
 
 msgpack arrays with an integer tag, decoded strictly: unknown fields, wrong types and values out of bounds are refused
 before anything acts on them. Positions are absolute. Token ids travel as 4 little-endian bytes each, so that the length
-of a message tells how many tokens it holds and nothing of which. Padded, it does not tell that either: every frame is
-as long as the longest draft needs, and what is longer (an Open) is rounded up to whole pages.
+of a message tells how many tokens it holds and nothing of which; padding hides that, too (`framing.py`).
 
     up      Open, Draft, Limit, Cancel
     down    Opened, Verified, Load, Fault
@@ -30,7 +29,6 @@ from outrider.rejection import REJECTION, Distribution
 from outrider.search import MAX_LANES, MAX_LENGTH_PENALTY, SearchParams
 
 __all__ = [
-    "FRAME_BYTES",
     "MAX_DRAFTS",
     "MAX_LOGPROBS",
     "MAX_MESSAGE_BYTES",
@@ -53,10 +51,8 @@ __all__ = [
     "decode_down",
     "decode_up",
     "encode",
-    "from_frame",
     "pack_ids",
     "pack_parents",
-    "to_frame",
     "unpack_ids",
     "unpack_parents",
 ]
@@ -68,9 +64,6 @@ MAX_SENTENCE = 512
 MAX_DRAFTS = 256  # tokens in one Draft
 MAX_LOGPROBS = 20  # alternatives told for a position
 MAX_MESSAGE_BYTES = 8 * 2**20  # an Open with two million tokens; every other message is far smaller
-FRAME_BYTES = 192  # a padded frame: a pass's 31 drafts, a byte of confidence each, and the fields around them
-PAGE_BYTES = 4096  # longer messages are padded to a multiple of this
-END = b"\x80"  # stands after the message, before the zeros that pad it
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -313,23 +306,6 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"a message does not follow {SUBPROTOCOL} ({error}); check both sides' versions") from None
-
-
-def to_frame(message: Up | Down, *, is_padded: bool) -> bytes:
-    """A message as it travels: encoded, ended, and padded to one of very few sizes."""
-    data = encode(message) + END
-    if not is_padded:
-        return data
-    size = FRAME_BYTES if len(data) <= FRAME_BYTES else -(-len(data) // PAGE_BYTES) * PAGE_BYTES
-    return data.ljust(size, b"\0")
-
-
-def from_frame(frame: bytes) -> bytes:
-    """The encoded message in a frame, padded or not. Raises ProtocolError for a frame without an end."""
-    data = frame.rstrip(b"\0")
-    if data[-1:] != END:
-        raise ProtocolError(f"a frame does not follow {SUBPROTOCOL} (it has no end); check both sides' versions")
-    return data[:-1]
 
 
 def pack_ids(token_ids: Iterable[int]) -> bytes:

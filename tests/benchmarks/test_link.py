@@ -233,7 +233,6 @@ def test_tables_say_ratios_costs_and_whether_all_said_the_same(capsys: pytest.Ca
     assert not broken.is_exact
 
 
-@pytest.mark.long
 def test_the_whole_of_it_on_an_engine_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--model", "counting", "--prompts", "1", "--tokens", "75", "--rtt", "0", "10"]
     files = ["--json", str(tmp_path / "figures.json"), "--traces", str(tmp_path / "traces.json")]

@@ -31,7 +31,8 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
 from edge_runtime.session import Session
 from outrider.errors import OutriderError
-from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, encode, pack_ids, to_frame
+from outrider.framing import to_frame
+from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, encode, pack_ids
 from tests.cloud_verifier.test_faults import num_descriptors
 from tests.cloud_verifier.test_verifier import SAMPLED, open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter

@@ -303,7 +303,6 @@ STEADY = settings(
 )
 
 
-@pytest.mark.long
 class TestFaults(Faults.TestCase):  # type: ignore[name-defined, misc]
     settings = settings(STEADY, max_examples=50)
 

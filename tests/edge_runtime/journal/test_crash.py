@@ -75,7 +75,6 @@ class Devices:
         return heard.decode().split()
 
 
-@pytest.mark.long
 def test_a_device_killed_at_random_moments_loses_nothing_and_ends_in_the_target_s_answer(tmp_path: Path) -> None:
     """kill -9, 200 times, of devices that draft for a verifier, answer without one, and have that put right.
 
