@@ -39,12 +39,14 @@ class Asked:
     options: Options
     shows_provisional: bool
 
+    def seed_of(self, number: int) -> int:
+        return self.params.seed + number % self.n
+
     async def answers(self) -> AsyncGenerator[tuple[int, Telling], None]:
         """What is told of each answer, with its number, one after the other."""
         for number in range(len(self.prompts) * self.n):
-            prompt, offset = self.prompts[number // self.n], number % self.n
-            params = replace(self.params, seed=self.params.seed + offset)
-            events = self.mode.answer(prompt, params, **self.options)
+            params = replace(self.params, seed=self.seed_of(number))
+            events = self.mode.answer(self.prompts[number // self.n], params, **self.options)
             # Where nobody verifies nothing is ever taken back, so all of it may be told at once.
             shows = self.shows_provisional or not self.mode.has_target
             is_watched = self.options.get("is_watched", False)

@@ -20,7 +20,7 @@ __all__ = ["ChatWriter"]
 class ChatWriter:
     """Of one request. With `splits_calls` calls are told as calls."""
 
-    kind = "chat.completion"
+    chunk_kind = "chat.completion.chunk"
 
     def __init__(
         self, codec: TextCodec, *, has_logprobs: bool, splits_calls: bool = False, takes_one_call: bool = False

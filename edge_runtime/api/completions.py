@@ -16,7 +16,7 @@ __all__ = ["CompletionWriter"]
 class CompletionWriter:
     """Of one request."""
 
-    kind = "text_completion"
+    chunk_kind = "text_completion"
 
     def __init__(self, codec: TextCodec, *, has_logprobs: bool) -> None:
         self._codec = codec

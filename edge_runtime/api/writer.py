@@ -52,7 +52,7 @@ class Header:
 class Writer(Protocol):
     """Shapes what is told of a request's answers."""
 
-    kind: str
+    chunk_kind: str
 
     def opening(self, index: int) -> dict[str, Any] | None: ...
     def choices(self, index: int, told: Telling) -> list[tuple[dict[str, Any], Note]]: ...
@@ -75,9 +75,8 @@ async def write_stream(writer: Writer, asked: Asked, header: Header, *, has_usag
     opened: set[int] = set()
 
     def chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
-        kind = "chat.completion.chunk" if writer.kind == "chat.completion" else writer.kind
         unused = {"usage": None} if has_usage else {}
-        return event({**header.of_whole(ends), "object": kind, "choices": choices, **unused, **more})
+        return event({**header.of_whole(ends), "object": writer.chunk_kind, "choices": choices, **unused, **more})
 
     try:
         async with aclosing(asked.answers()) as telling:
@@ -90,7 +89,9 @@ async def write_stream(writer: Writer, asked: Asked, header: Header, *, has_usag
                 if isinstance(told, Ended):
                     ends.append(told)
                 for choice, note in writer.choices(index, told):
-                    yield chunk([choice], x_outrider=note)
+                    ends_answer = choice["finish_reason"] is not None
+                    seed = asked.seed_of(index) if ends_answer else msgspec.UNSET
+                    yield chunk([choice], x_outrider=msgspec.structs.replace(note, seed=seed))
         note = note_of(*ends, seed=asked.params.seed)
         if has_usage:
             yield chunk([], usage=usage_of(ends, header.n), x_outrider=note)

@@ -89,6 +89,7 @@ def test_a_stream_is_the_same_answer_and_ends_with_its_usage(ai: openai.OpenAI) 
     assert {part.x_outrider["state"] for part in parts[1:]} == {"verified"}
     assert len(parts) > 10
     assert end.choices[0].finish_reason == "length"
+    assert end.x_outrider["seed"] == SEED
     assert usage.choices == []
     assert usage.usage == whole.usage
     assert all(chunk.usage is None for chunk in chunks[:-1])
