@@ -43,7 +43,8 @@ def test_every_address_is_described(url: str) -> None:
 
 
 def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
-    """What this model can be asked quickly: short answers, in a mode that there is, and no grammars of chance."""
+    """What this model can be asked quickly: something said, ids that there are, short answers, in a mode that there is,
+    and no grammars of chance."""
     parts = schema["components"]["schemas"]
     for name in ("ChatRequest", "CompletionRequest"):
         fields = parts[name]["properties"]
@@ -55,6 +56,11 @@ def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
         parts[name]["required"] = [*parts[name]["required"], "max_tokens"]
     for field in ("response_format", "tools"):
         del parts["ChatRequest"]["properties"][field]
+    said = {"type": "string", "minLength": 1}
+    parts["ChatMessage"]["properties"]["content"] = said
+    parts["ChatMessage"]["required"] = [*parts["ChatMessage"]["required"], "content"]
+    ids = {"type": "array", "items": {"type": "integer", "minimum": 3, "maximum": 200}, "minItems": 1, "maxItems": 50}
+    parts["CompletionRequest"]["properties"]["prompt"] = {"anyOf": [said, {"type": "array", "items": said}, ids]}
     return schema
 
 
