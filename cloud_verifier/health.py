@@ -28,7 +28,8 @@ def ask(url: str, token: str = "") -> int:
         raise ValueError(f"{url} is no address of a verifier; give http:// or https://, a host and a path")
     connection = _connect(parts)
     try:
-        connection.request("GET", parts.path or "/healthz", headers={"authorization": f"Bearer {token}"} if token else {})
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", parts.path or "/healthz", headers=shown)
         return connection.getresponse().status
     finally:
         connection.close()

@@ -5,10 +5,11 @@ Exit status: 0 done, 1 failed, 2 asked wrongly, 130 interrupted.
 
 import functools
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -77,8 +78,18 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
+def show_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(f"outrider {importlib.metadata.version('outrider')}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def outrider() -> None:
+def outrider(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Run a language model split over this device and a verifier: the target's exact output, sooner."""
 
 
