@@ -4,6 +4,7 @@
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
+# make bench-link     a device and a verifier, a core each, at round trips of 0 to 300 ms (docs/performance.md)
 # make wheel-test  the wheel as a person installs it: built, and put into a fresh environment
 # make clean  remove the environment (models stay)
 
@@ -12,6 +13,8 @@ BIN := .venv/bin
 # A checkout keeps its models to itself; set OUTRIDER_HOME to share them.
 export OUTRIDER_HOME ?= $(CURDIR)/models/store
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else every worker and every child of the tests compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PULLED := smollm2-135m-instruct
 EXPORTED := qwen2.5-coder-1.5b-onnx qwen2.5-coder-0.5b-onnx-trim smollm2-135m-onnx-general
@@ -21,7 +24,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray bench bench-service wheel-test models clean
+.PHONY: demo test check fast soak ray bench bench-service bench-link wheel-test models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -51,17 +54,16 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -n 3 -m "not weights and not slow and not long"
-
-test: check models
 	$(BIN)/python -m pytest -n 3 -m "not weights and not slow"
+
+test: check models fast
 	$(BIN)/python -m pytest -m weights
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s
 
 wheel-test: .venv/ready
-	$(BIN)/python -m pytest -m slow tests/test_install.py
+	$(BIN)/python -m pytest -m slow tests/test_install.py tests/deploy
 
 ray: .venv/ready
 	$(BIN)/pip install $(QUIET) -e ".[ray]"
@@ -73,6 +75,9 @@ bench: models
 
 bench-service: models
 	@$(BIN)/python -m benchmarks.service
+
+bench-link: models
+	@$(BIN)/python -m benchmarks.link
 
 clean:
 	rm -rf .venv

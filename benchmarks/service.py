@@ -96,10 +96,10 @@ def figures(passes: Sequence[tuple[float, PassReport]], *, is_always_ready: bool
 
 
 @contextlib.contextmanager
-def serving(loop: VerifierLoop) -> Iterator[str]:
+def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterator[str]:
     """The service on a free loopback port, for as long as a block runs."""
     listener = socket.create_server(("127.0.0.1", 0))  # takes connections from now on; they wait for the server
-    server = create_server(loop, UNHURRIED)
+    server = create_server(loop, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 
 from cloud_verifier.cache import ResidentLists
 from cloud_verifier.failures import FAILURES, check_logits, typed
+from cloud_verifier.lanes import Lane
 from cloud_verifier.schedule import Said, Schedule
 from cloud_verifier.session import VerifierSession
 from cloud_verifier.turn import PassReport, Turn, settle
 from outrider.engines.base import Engine, Logits
-from outrider.errors import BadLogits, GrammarFailed, OutriderError
-from outrider.wire import Fault, Verified
+from outrider.errors import BadLogits, GrammarFailed, InvalidParameter, OutriderError
+from outrider.wire import Verified
 
 __all__ = ["EnginePass"]
 
@@ -49,6 +50,8 @@ class EnginePass:
         num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
         report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
         for turn, logits in zip(turns, rows, strict=True):
+            if turn.name not in self._schedule.sessions:  # of a search that ended with another lane
+                continue
             self._advance(turn, logits, report, said)
         return report
 
@@ -65,13 +68,15 @@ class EnginePass:
             live.session.wants_step = True  # more of the prompt is to come; no patience is due between
             return
         report.num_filled += turn.num_missing - 1
+        if isinstance(live.session, Lane):
+            self._take(turn.name, live.session, logits, report, said)
+            return
         start = live.session.frontier
         try:
             verified, path = live.session.advance(turn.drafts, logits)
         except (BadLogits, GrammarFailed) as error:
-            said.append((turn.name, Fault.of(error)))
             self._cache.drop(turn.name)
-            self._schedule.end(turn.name)
+            self._schedule.fail(turn.name, error, said)
             return
         said.append((turn.name, self._last_word(live.session, verified) if verified.finish else verified))
         num_tokens = live.session.frontier - start
@@ -90,6 +95,30 @@ class EnginePass:
         if live.session.finish:
             self._schedule.end(turn.name)
 
+    def _take(self, name: str, lane: Lane, logits: Logits, report: PassReport, said: Said) -> None:
+        """A row for a lane of a search; lanes that go on with other lists leave their places in the cache."""
+        search = lane.search
+        try:
+            messages = search.take(lane, logits)
+        except (BadLogits, GrammarFailed, InvalidParameter) as error:
+            self._cache.drop(name)
+            self._schedule.fail(name, error, said)
+            return
+        said += [(search.name, message) for message in messages]
+        report.drafted.append(0)
+        report.accepted.append(0)
+        report.own_drafted.append(0)
+        report.own_accepted.append(0)
+        report.emitted.append(sum(len(message.token_ids) // 4 for message in messages))
+        for each, other in zip(search.names, search.lanes, strict=True):
+            if other.is_moved or other.finish:
+                self._cache.drop(each)
+                other.is_moved = False
+        if len(search.lanes) > self._engine.max_sequences:  # what the next lane shares with this one it takes over
+            self._cache.leave(name)
+        if search.is_over:
+            self._schedule.end(name)
+
     def _failed(self, turns: Sequence[Turn], error: OutriderError, said: Said) -> None:
         """Lengths are undefined now. Several sessions: each tries again alone. One alone: it is to blame."""
         for turn in turns:
@@ -97,5 +126,4 @@ class EnginePass:
             turn.live.is_suspect = True
             turn.live.is_filling = False
         if len(turns) == 1:
-            self._schedule.end(turns[0].name)
-            said.append((turns[0].name, Fault.of(error)))
+            self._schedule.fail(turns[0].name, error, said)

@@ -1,5 +1,6 @@
 """A session's place among the others: whose it is, when it was last served, what it was told. Data, and one rule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS
@@ -22,6 +23,7 @@ class Live:
     served_s: float  # when it last had a pass, or was opened
     heard_s: float  # when its device last said something
     told: Load  # what is in force, as the device knows it
+    names: Sequence[str]  # those that end with it, its own among them; the first is the one that the device knows
     own: OwnDrafts | None = None  # where the verifier drafts, too
     is_filling: bool = False  # its prompt is filled in part: what is there must not be lost before it brought a token
     is_suspect: bool = False  # was in a pass that failed: the next one it has alone

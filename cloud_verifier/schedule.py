@@ -13,7 +13,7 @@ from cloud_verifier.live import Live, LoadMeter
 from cloud_verifier.rota import choose_sessions
 from cloud_verifier.turn import Turn, plan_turn
 from outrider.engines.base import Engine
-from outrider.errors import Moved
+from outrider.errors import Moved, OutriderError
 from outrider.wire import Down, Fault
 
 __all__ = ["Said", "Schedule"]
@@ -63,11 +63,19 @@ class Schedule:
         return max(0.0, min(waits)) if waits else None
 
     def end(self, name: str) -> None:
-        """Forget a session; its cache stays while there is room. Safe for one that is over."""
-        live = self.sessions.pop(name, None)
-        self._cache.leave(name)
+        """Forget a session, or a search with all its lanes; caches stay while there is room. Safe for one that is
+        over."""
+        live = self.sessions.get(name)
+        for each in live.names if live is not None else ():
+            self.sessions.pop(each, None)
+            self._cache.leave(each)
         if live is not None and all(other.credential != live.credential for other in self.sessions.values()):
             self._fair.forget(live.credential)
+
+    def fail(self, name: str, error: OutriderError, said: Said) -> None:
+        """End a session, and say why."""
+        said.append((self.sessions[name].names[0], Fault.of(error)))
+        self.end(name)
 
     def charge(self, turn: Turn) -> None:
         """This turn was in a pass: its credential had so much of the verifier."""
@@ -82,24 +90,24 @@ class Schedule:
             in_use = set(chosen)
         room = self._limits.pass_tokens - len(chosen)
         for name in chosen:
-            live = self.sessions[name]
+            live = self.sessions.get(name)
+            if live is None:  # of a search that ended with another lane
+                continue
             try:
                 sequence = self._cache.acquire(name, live.credential, live.session.token_ids, in_use)
             except FAILURES as error:
-                self.end(name)
-                said.append((name, Fault.of(typed(error))))
+                self.fail(name, typed(error), said)
                 continue
             turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self._limits.fill_tokens))
             room -= len(turns[-1].chunk.token_ids) - 1
         self._cache.make_room(in_use)
-        return turns
+        return [turn for turn in turns if turn.name in self.sessions]
 
     def _choose(self, said: Said) -> list[str]:
         now_s = self._clock()
         for name, live in list(self.sessions.items()):
             if now_s - live.heard_s >= self._limits.idle_s and not self._is_ready(live, now_s):
-                self.end(name)
-                said.append((name, Fault.of(Moved("the session was idle for too long; open it again to go on"))))
+                self.fail(name, Moved("the session was idle for too long; open it again to go on"), said)
         ready = {name: live for name, live in self.sessions.items() if self._is_ready(live, now_s)}
         self._load.observe(len(ready), self.num_slots)
         for name, live in self.sessions.items():

@@ -5,6 +5,7 @@ The rules of epochs and overlaps live here, free of engines, threads and links:
 - drafts of an epoch that missed are dropped unread; the device raises its epoch when it hears of the miss
 - drafts left of the frontier are compared, not dropped: where they agree, the rest still counts
 - a draft without ids asks for one step alone
+- where drafts are accepted by rejection, a pass takes all that wait: picking among them by what they are would show
 """
 
 import math
@@ -18,7 +19,8 @@ from outrider.engines.base import Engine, Logits
 from outrider.errors import InvalidParameter
 from outrider.history import open_history
 from outrider.receipt import Statement, state
-from outrider.wire import Draft, Logprobs, Open, Verified, pack_ids, unpack_ids, unpack_parents
+from outrider.rejection import REJECTION, Distribution, choose_or_reject
+from outrider.wire import Draft, LocalDraft, Logprobs, Open, Verified, pack_ids, unpack_ids, unpack_parents
 
 __all__ = ["VerifierSession"]
 
@@ -44,6 +46,7 @@ class VerifierSession:
         self.num_logprobs = message.num_logprobs
         self.limit = limit
         self.pending = Pending()
+        self._drawn: dict[int, tuple[int, Distribution | None]] = {}  # by position: a draft and what it was drawn from
         self.epoch = 0
         self.finish: str | None = None
         self.has_drafted = False
@@ -53,6 +56,11 @@ class VerifierSession:
     @property
     def frontier(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def rejects(self) -> bool:
+        """Whether drafts are accepted by rejection."""
+        return self.params.acceptance == REJECTION
 
     def patience_in_force_ms(self, load_ms: float) -> float:
         """How long to wait for drafts, infinite for ever: what was asked for, and under load at least `load_ms`."""
@@ -72,7 +80,7 @@ class VerifierSession:
             return
         if message.epoch > self.epoch:
             self.epoch = message.epoch
-            self.pending = Pending()
+            self._forget()
         if not drafts:
             self.wants_step = self.wants_step or message.start == self.frontier
             return
@@ -84,6 +92,8 @@ class VerifierSession:
             self._replace(message.start, Pending(drafts, confidences, parents))
         else:
             self._append(message.start, Pending(drafts, confidences))
+            if self.rejects and isinstance(message, LocalDraft):
+                self._remember(message.start, drafts, message.distributions)
 
     def _replace(self, start: int, tree: Pending) -> None:
         """A tree stands alone: what waited makes room."""
@@ -101,9 +111,16 @@ class VerifierSession:
             room = slice(len(known), len(known) + MAX_PENDING - len(self.pending))
             self.pending.append(drafts[room], chain.confidences[room])
 
+    def _remember(self, start: int, drafts: list[int], distributions: list[Distribution | None]) -> None:
+        """What the drafts that wait were drawn from; of equal ones at one position the first counts."""
+        for position, drawn in enumerate(zip(drafts, distributions, strict=False), start):
+            if self.frontier <= position < self.frontier + len(self.pending):
+                self._drawn.setdefault(position, drawn)
+
     def drafts_for_pass(self, max_drafts: int, *, supports_tree: bool = False) -> Pending:
         """The drafts the next pass checks: no more than asked for, and none beyond the limit."""
-        pending = self.pending if supports_tree or self.pending.is_chain else self.pending.first_path()
+        takes_trees = supports_tree and not self.rejects
+        pending = self.pending if takes_trees or self.pending.is_chain else self.pending.first_path()
         return pending.first(max_drafts, self.num_draftable(max_drafts))
 
     def num_draftable(self, max_drafts: int) -> int:
@@ -122,16 +139,19 @@ class VerifierSession:
         depths = {-1: 0}
         for row, parent in enumerate(drafts.parents):
             depths[row] = depths[parent] + 1
+        next_drafts = [*drafts.token_ids, None] if self.rejects else [None] * (len(drafts) + 1)
         verified, path = accept(
             drafts.token_ids,
             drafts.parents,
-            lambda row: self._choose(logits[row + 1], start + depths[row]),
+            lambda row: self._choose(logits[row + 1], start + depths[row], next_drafts[row + 1]),
         )
         stop = next((n for n, token_id in enumerate(verified) if token_id in self.stop_ids), None)
         if stop is not None:
             del verified[stop + 1 :], path[stop + 1 :]
             self.finish = "stop"
         self.token_ids += verified
+        for position in range(start, self.frontier):
+            self._drawn.pop(position, None)
         self.wants_step = False
         if not self.pending.advance(verified):
             self._miss()
@@ -151,12 +171,20 @@ class VerifierSession:
         context_ids, token_ids = self.token_ids[: self.num_given], self.token_ids[self.num_given :]
         return state(target, vocabulary, self.params, context_ids, token_ids, self.finish or "")
 
-    def _choose(self, logits: Logits, position: int) -> int:
-        """The choices of a pass are asked for in their order, so the history holds those before this one."""
-        if self._history is None:
-            return choose(logits, self.params, position)
-        token_id = choose(self._history.adjust(logits), self.params, position)
-        self._history.append(token_id)
+    def _choose(self, logits: Logits, position: int, draft: int | None) -> int:
+        """The choices of a pass are asked for in their order, so the history holds those before this one.
+
+        `draft`: what was guessed here, where that bears on the choice.
+        """
+        if self._history is not None:
+            logits = self._history.adjust(logits)
+        if draft is None:
+            token_id = choose(logits, self.params, position)
+        else:
+            known, drawn_from = self._drawn.get(position, (draft, None))
+            token_id = choose_or_reject(logits, self.params, position, draft, drawn_from if known == draft else None)
+        if self._history is not None:
+            self._history.append(token_id)
         return token_id
 
     def _logprobs(self, logits: Logits, token_id: int) -> Logprobs:
@@ -164,8 +192,12 @@ class VerifierSession:
         return Logprobs(chosen, pack_ids(best), values)
 
     def _miss(self) -> None:
-        self.pending = Pending()
+        self._forget()
         self._missed_epoch = self.epoch
+
+    def _forget(self) -> None:
+        self.pending = Pending()
+        self._drawn.clear()
 
     def check_integrity(self, engine: Engine) -> None:
         """Raises AssertionError when the state contradicts itself."""
@@ -173,5 +205,7 @@ class VerifierSession:
             raise AssertionError("a session at its limit is not finished")
         if len(self.pending) > MAX_PENDING:
             raise AssertionError("more drafts wait than may")
+        if any(not self.frontier <= position < self.frontier + len(self.pending) for position in self._drawn):
+            raise AssertionError("a distribution is kept of which no draft waits")
         if any(not 0 <= token_id < engine.n_vocab for token_id in self.token_ids):
             raise AssertionError("an id outside the vocabulary was verified")

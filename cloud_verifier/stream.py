@@ -14,7 +14,8 @@ from cloud_verifier.conversation import Conversation
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.telemetry import Telemetry, request_id_of
 from outrider.errors import LinkLost, OutriderError, Refused
-from outrider.wire import SUBPROTOCOL, Down, Fault, Open, Verified, decode_up, from_frame, to_frame
+from outrider.framing import from_frame, to_frame
+from outrider.wire import SUBPROTOCOL, Down, Fault, Open, Verified, decode_up
 
 __all__ = ["serve_stream"]
 

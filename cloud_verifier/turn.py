@@ -64,9 +64,9 @@ def choose_drafts(
     session: VerifierSession, own: OwnDrafts | None, pace: SessionPace, room: int, *, supports_tree: bool = False
 ) -> Pending:
     """The drafts that a pass takes, at most `room`: the device's and, where it takes all of them, the verifier's own
-    after them. A tree is taken whole or not at all."""
+    after them. A tree is taken whole or not at all, and so are drafts that are accepted by rejection."""
     drafts = session.drafts_for_pass(room, supports_tree=supports_tree)
-    if not drafts.is_chain:
+    if session.rejects or not drafts.is_chain:
         return drafts if pace.allows_drafts else Pending()
     count = pace.num_drafts(drafts.about)
     if own is not None and pace.allows_own and count == len(drafts):

@@ -6,6 +6,7 @@ cache may be lost at any time: the next pass fills it again. A pass that fails i
 that one cannot take others along.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import msgspec
 from cloud_verifier.admission import check_ids, check_open
 from cloud_verifier.cache import ResidentLists
 from cloud_verifier.engine_pass import EnginePass
+from cloud_verifier.lanes import Lane, Lanes, open_lanes
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live
 from cloud_verifier.own_drafts import MOST, OwnDrafts
@@ -25,7 +27,7 @@ from cloud_verifier.signing import Signer
 from cloud_verifier.turn import PassReport
 from outrider.constraint import Constrain
 from outrider.engines.base import Engine
-from outrider.errors import Overloaded, TooMany
+from outrider.errors import Overloaded, ProtocolError, TooMany
 from outrider.wire import Cancel, Draft, Limit, Load, Open, Opened, Verified, unpack_ids
 from outrider.worth import PassCost
 
@@ -98,17 +100,24 @@ class Verifier:
     def open(self, message: Open, credential: str = "") -> Opened:
         """Begin a session, or go on with a list from anywhere. Raises a UsageError or Refused, and keeps nothing."""
         token_ids = check_open(message, self.target, self.vocabulary, self._engine)
-        self._admit(credential)
+        self._admit(credential, message.search.params().num_lanes if message.search is not None else 1)
         limit = min(message.limit, self._engine.max_context)
-        name = secrets.token_urlsafe(32)
-        session = VerifierSession(message, limit, self._constrain)
-        guard = self._guards.setdefault(credential, DraftGuard(self._pass_ms))
-        now_s = self._clock()
-        told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
-        pace = SessionPace(guard, self._pass_ms)
-        self._sessions[name] = Live(session, credential, pace, now_s, now_s, told, self._own_drafts(message, limit))
+        lanes = open_lanes(message, limit, self._constrain)
+        if lanes is not None:
+            name = lanes.name
+            self._guards.setdefault(credential, DraftGuard(self._pass_ms))
+            self._add_lanes(lanes, credential)
+        else:
+            name = secrets.token_urlsafe(32)
+            session = VerifierSession(message, limit, self._constrain)
+            guard = self._guards.setdefault(credential, DraftGuard(self._pass_ms))
+            now_s = self._clock()
+            told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
+            pace = SessionPace(guard, self._pass_ms)
+            own = self._own_drafts(message, limit)
+            self._sessions[name] = Live(session, credential, pace, now_s, now_s, told, [name], own)
         num_reused = self.cache.num_shared(credential, token_ids)
-        signer = self._signer if message.wants_signature else None
+        signer = self._signer if message.wants_signature and lanes is None else None
         return Opened(
             name,
             self.target,
@@ -120,12 +129,22 @@ class Verifier:
             signer.public_key if signer else b"",
         )
 
-    def _admit(self, credential: str) -> None:
-        if len(self._sessions) >= self.limits.max_sessions:
+    def _add_lanes(self, lanes: Lanes, credential: str) -> None:
+        """Sessions that hear nothing and draft nothing: what their passes cost says nothing of anybody's drafts."""
+        for name, lane in zip(lanes.names, lanes.lanes, strict=True):
+            pace = SessionPace(DraftGuard(self._pass_ms), self._pass_ms)
+            told = Load(lane.patience_ms, MAX_DRAFTS_PER_PASS)
+            self._sessions[name] = Live(lane, credential, pace, self._clock(), math.inf, told, lanes.names)
+
+    def _admit(self, credential: str, num_lanes: int) -> None:
+        if len(self._sessions) + num_lanes > self.limits.max_sessions:
             raise Overloaded(f"all {self.limits.max_sessions} sessions of this verifier are taken; try again soon")
         held = sum(1 for live in self._sessions.values() if live.credential == credential)
-        if held >= self.limits.max_sessions_each:
-            raise TooMany(f"this credential has {held} sessions open, as many as it may; finish one first")
+        if held + num_lanes > self.limits.max_sessions_each:
+            raise TooMany(
+                f"this credential has {held} sessions open and may have {self.limits.max_sessions_each}, "
+                "a search being as many as its beams or samples; finish one first"
+            )
 
     def _own_drafts(self, message: Open, limit: int) -> OwnDrafts | None:
         """Where the device asked for them, does not decide alone when to draft, and there is memory left."""
@@ -140,11 +159,14 @@ class Verifier:
         live = self._sessions.get(name)
         if live is None:
             return
-        live.heard_s = self._clock()
         session = live.session
         if isinstance(message, Cancel):
             self.close(name)
-        elif isinstance(message, Limit):
+            return
+        if isinstance(session, Lane):
+            raise ProtocolError("a search takes no drafts and no other limit; cancel it and open another")
+        live.heard_s = self._clock()
+        if isinstance(message, Limit):
             session.limit = max(session.frontier + 1, min(message.limit, self._engine.max_context))
         else:
             check_ids(unpack_ids(message.token_ids), self._engine.n_vocab)
@@ -160,7 +182,9 @@ class Verifier:
 
     def drop_cache(self, name: str) -> None:
         """Lose a session's KV cache, as pressure would; its next pass fills it again."""
-        self.cache.drop(name)
+        live = self._sessions.get(name)
+        for each in live.names if live is not None else ():
+            self.cache.drop(each)
 
     def wait_s(self) -> float | None:
         """Seconds until something is to be done without any message: 0 now, None never."""

@@ -18,7 +18,8 @@ MIN_GAIN = 0.02  # accepted drafts a token, below which drafting rests
 GAIN_FADE = 0.98  # a pass
 TRIAL_PASSES = 40  # passes before the gain is judged
 REST_TOKENS = 64
-MAX_STEP = 4  # guesses in one message
+MAX_STEP = 4  # guesses of a model in one message; the first are wanted soon
+MAX_MESSAGE = 8  # guesses in one message: 60 bytes with its framing
 
 
 class AheadPace(Pace):
@@ -54,11 +55,11 @@ class AheadPace(Pace):
 
     def num_worthwhile(self, source: str, confidences: Sequence[float]) -> int:
         reach = 0.0 if self.rests else self._reach
-        for number, confidence in enumerate(confidences):
+        for number, confidence in enumerate(confidences[:MAX_MESSAGE]):
             reach *= self.chance(source, confidence)
             if reach < MIN_REACH:
                 return number
-        return len(confidences)
+        return min(len(confidences), MAX_MESSAGE)
 
     def prefers(self, source: str, confidences: Sequence[float], other: str) -> bool:
         """Free guesses go first where they are as good as the other's."""

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from edge_runtime.energy import EnergyMeter
-from edge_runtime.events import Alone, Finished, Retracted, Token
+from edge_runtime.events import Alone, Event, Finished, Retracted, Token
 from edge_runtime.evidence import Provenance, make_receipt
 from edge_runtime.frontier import REMEMBERED
 from edge_runtime.journal import Scribe
@@ -43,37 +43,58 @@ async def tell(
     """What the generation has already, if it was begun before, and then what the session tells."""
     start = len(request.prompt_ids)
     text, provenance, meter = AnswerText(codec, stop), Provenance(), EnergyMeter()
+    told: list[Answering] = []  # of the step under way
+
+    def tell_one(event: Event) -> None:
+        if isinstance(event, Retracted):
+            provenance.retract(event.position - start)
+            told.append(replace(event, num_chars=text.retract(event.position - start)))
+        elif isinstance(event, Token):
+            length = event.position - start + 1
+            new = ""
+            if length <= len(text.token_ids):
+                provenance.confirm(length)
+            else:
+                provenance.append(event.drafted_by, is_verified=event.is_verified)
+                new = text.append(event.token_id)
+            told.append(Piece(new, event))
+        else:
+            told.append(event)
+
+    async def keep(events: Sequence[Event], target: str) -> None:
+        """A step, up to the answer's end: what comes after a stop string is not of the answer."""
+        step: list[Event] = []
+        for event in events:
+            step.append(event)
+            tell_one(event)
+            if text.is_hit and isinstance(event, Token) and event.position - start + 1 == len(text.token_ids):
+                session.report.num_provisional = provenance.num_provisional
+                step.append(Finished("stop", session.report))
+                tell_one(step[-1])
+                break
+        await scribe.write(step, target)
+
     for token in _remembered(request):
-        provenance.append(token.drafted_by, is_verified=token.is_verified)
-        yield Piece(text.append(token.token_id), token)
+        tell_one(token)
+    for piece in told:
+        yield piece
+    told.clear()
+    finished: Finished | None = None
     if (reason := _end(request, text)) is not None:
         finished = Finished(reason, session.report)
         await scribe.write([finished])
     else:
-        finished = Finished("stop", session.report)
-        async with aclosing(session.generate(request)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    finished = event
-                    break
-                if isinstance(event, Retracted):
-                    provenance.retract(event.position - start)
-                    yield replace(event, num_chars=text.retract(event.position - start))
-                elif isinstance(event, Alone):
-                    yield event
-                else:
-                    length = event.position - start + 1
-                    new = ""
-                    if length <= len(text.token_ids):
-                        provenance.confirm(length)
+        async with aclosing(session.generate(request, keep)) as events:
+            async for _ in events:  # the first of a step: all of it is kept
+                for event in told:
+                    if isinstance(event, Finished):
+                        finished = event
                     else:
-                        provenance.append(event.drafted_by, is_verified=event.is_verified)
-                        new = text.append(event.token_id)
-                    yield Piece(new, event)
-                    if text.is_hit and length == len(text.token_ids):
-                        session.report.num_provisional = provenance.num_provisional
-                        await scribe.write([finished])
-                        break
+                        yield event
+                told.clear()
+                if finished is not None:
+                    break
+    assert finished is not None
     if rest := text.flush():
         yield Piece(rest, None)
     if request.wants_signature:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from edge_runtime.drafters.base import Proposal
 from edge_runtime.events import Token
 from outrider.errors import ProtocolError
-from outrider.wire import MAX_DRAFTS, Draft, Verified, pack_ids, unpack_ids
+from outrider.rejection import Distribution
+from outrider.wire import MAX_DRAFTS, Draft, LocalDraft, Verified, pack_ids, unpack_ids
 
 __all__ = ["Frontier", "Outcome"]
 
@@ -38,6 +39,7 @@ class Frontier:
         self.epoch = 0
         self._guesses = list(provisional_ids)
         self._about: list[tuple[str, float]] = [REMEMBERED] * len(self._guesses)  # of each: who made it, how sure
+        self._drawn: list[Distribution | None] = [None] * len(self._guesses)  # and what it was drawn from, where told
         self._num_shown = len(self._guesses)  # of them the user has seen so many, from the left,
         self._num_sent = 0  # and the verifier so many
 
@@ -87,6 +89,7 @@ class Frontier:
         new = proposal.token_ids[len(known) :]
         self._guesses += new
         self._about += [(proposal.source, confidence) for confidence in proposal.confidences[len(known) :]]
+        self._drawn += proposal.distributions[len(known) :] or [None] * len(new)
 
     def show(self) -> list[Token]:
         """The guesses that were not shown yet, as provisional tokens."""
@@ -102,11 +105,14 @@ class Frontier:
             return None
         self._num_sent = end
         confidences = bytes(round(255 * confidence) for _, confidence in self._about[start:end])
-        return Draft(self.epoch, len(self.token_ids) + start, pack_ids(self._guesses[start:end]), confidences)
+        begin, ids = len(self.token_ids) + start, pack_ids(self._guesses[start:end])
+        if any(drawn is not None for drawn in self._drawn[start:end]):
+            return LocalDraft(self.epoch, begin, ids, confidences, distributions=self._drawn[start:end])
+        return Draft(self.epoch, begin, ids, confidences)
 
     def _drop(self, start: int) -> None:
         """The guesses from number `start` on."""
-        del self._guesses[start:], self._about[start:]
+        del self._guesses[start:], self._about[start:], self._drawn[start:]
         self._num_shown, self._num_sent = min(self._num_shown, start), min(self._num_sent, start)
 
     def commit(self, verified: Verified, *, limit: int, n_vocab: int, num_logprobs: int = -1) -> Outcome:
@@ -157,14 +163,14 @@ class Frontier:
             self.epoch += missed
             self._drop(0)
         else:
-            del guesses[: len(token_ids)], self._about[: len(token_ids)]
+            del guesses[: len(token_ids)], self._about[: len(token_ids)], self._drawn[: len(token_ids)]
             self._num_shown = max(0, self._num_shown - len(token_ids))
             self._num_sent = max(0, self._num_sent - len(token_ids))
         retracted = start + num_agreed if num_void else None
         return Outcome(tokens, checked, num_accepted, num_agreed, missed, retracted, num_void)
 
     def check_integrity(self) -> None:
-        if len(self._guesses) != len(self._about):
+        if not len(self._guesses) == len(self._about) == len(self._drawn):
             raise AssertionError("a guess without its maker, or the other way round")
         if max(self._num_shown, self._num_sent) > len(self._guesses):
             raise AssertionError("more guesses were shown or sent than there are")

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 from outrider.choice import SamplingParams
 from outrider.constraint import check_grammar
 from outrider.errors import EmptyPrompt, InvalidParameter
+from outrider.search import SearchParams
 from outrider.stops import StopStrings
 from outrider.wire import MAX_LOGPROBS
 
@@ -28,6 +29,7 @@ class Options(TypedDict, total=False):
     num_logprobs: int
     wants_receipt: bool
     is_strict: bool  # never provisional: without a verifier there is an error
+    search: SearchParams  # beams, or the best of several samples
     conversation: str  # of the journal; a new one where none is named
 
 
@@ -44,6 +46,10 @@ def check_request(
     StopStrings(options.get("stop", ()))
     if not -1 <= num_logprobs <= MAX_LOGPROBS:
         raise InvalidParameter(f"num_logprobs is {num_logprobs}; give -1 for none, or 0 to {MAX_LOGPROBS}")
+    search = options.get("search", SearchParams())
+    search.check(params or SamplingParams())
+    if n > 1 and search.num_lanes > 1:
+        raise InvalidParameter(f"n is {n}, but a search has one answer; ask for one of them")
     if not 1 <= n <= MAX_ANSWERS:
         raise InvalidParameter(f"n is {n}; give a number from 1 to {MAX_ANSWERS}")
     if params is not None:

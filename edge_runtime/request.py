@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from outrider.choice import SamplingParams
 from outrider.errors import ModelMismatch, ProtocolError, VocabularyMismatch
-from outrider.wire import Open, Opened, Params, pack_ids
+from outrider.search import SearchParams
+from outrider.wire import Open, Opened, Params, Search, pack_ids
 
 __all__ = ["GenerationRequest"]
 
@@ -26,6 +27,7 @@ class GenerationRequest:
     answers_alone: bool = False  # while no verifier is heard the drafter answers, provisionally
     verified_ids: Sequence[int] = ()
     provisional_ids: Sequence[int] = ()
+    search: SearchParams = field(default_factory=SearchParams)  # one that searches takes no drafter
 
     @property
     def limit(self) -> int:
@@ -45,6 +47,7 @@ class GenerationRequest:
             num_logprobs=self.num_logprobs,
             is_padded=is_padded,
             wants_signature=self.wants_signature,
+            search=Search.of(self.search),
             self_drafts=self.self_drafts,
         )
 

@@ -29,6 +29,7 @@ from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, VocabularyMismatch
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
+from outrider.search import SearchParams
 from outrider.tokens import TextCodec
 
 __all__ = ["Runtime"]
@@ -138,7 +139,8 @@ class Runtime:
         `num_logprobs` from 0 on each token has the target's log-probability, and those of so many likeliest ids.
         With `wants_receipt` Finished carries one, signed where the verifier signs and no stop string cut the answer.
         One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
-        cannot be done, LinkError and EngineError for what broke.
+        cannot be done, LinkError and EngineError for what broke. A `search` is the verifier's: nothing is drafted for
+        it, nobody answers alone, and text comes as far as it is certain.
         """
         params = params or SamplingParams()
         check_request(prompt, params, **options)
@@ -156,15 +158,16 @@ class Runtime:
             self._manifest.tokenizer_fingerprint,
             messages,
             list(options.get("stop", ())),
+            options.get("search", SearchParams()),
         )
         request = replace(
             _request(asked, asked.target),
             num_logprobs=options.get("num_logprobs", -1),
             wants_signature=options.get("wants_receipt", False),
-            answers_alone=self._verifier is None and not options.get("is_strict", False),
+            answers_alone=self._verifier is None and not options.get("is_strict", False) and not _searches(asked),
         )
         with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
-            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
@@ -204,19 +207,18 @@ class Runtime:
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )
-            async with aclosing(tell(self._session(scribe), request, self._codec, asked.stop, scribe)) as events:
+            async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
 
-    def _session(self, scribe: Scribe) -> Session:
+    def _session(self, asked: Asked) -> Session:
         return Session(
             self._open_link(),
-            self.drafter,
+            None if _searches(asked) else self.drafter,
             self._pace,
             self._drafting,
             max_ahead=self._max_ahead,
             breaker=self._breaker,
-            keep=scribe.write,
         )
 
     def network_changed(self) -> None:
@@ -249,4 +251,9 @@ def _request(asked: Asked, target: str) -> GenerationRequest:
         asked.vocabulary,
         target,
         self_drafts=True,
+        search=asked.search,
     )
+
+
+def _searches(asked: Asked) -> bool:
+    return asked.search.num_lanes > 1

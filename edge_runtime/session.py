@@ -46,9 +46,8 @@ async def _forget(events: Sequence[Event], target: str) -> None:
 class Session:
     """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
 
-    `breaker` outlives the session: what it learned of the link holds for the next. `keep` is awaited with the events
-    of each step, and the target's fingerprint, before the app hears of them. After `alone_after_s` without a word the
-    drafter answers alone, if it may.
+    `breaker` outlives the session: what it learned of the link holds for the next. After `alone_after_s` without a
+    word the drafter answers alone, if it may.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class Session:
         max_ahead: int = 0,
         retry: Retry | None = None,
         breaker: Breaker | None = None,
-        keep: Keep = _forget,
         max_silence_s: float = MAX_SILENCE_S,
         alone_after_s: float = ALONE_AFTER_S,
     ) -> None:
@@ -77,7 +75,6 @@ class Session:
         self._drafts_allowed = max_drafts  # by the verifier's load, too
         self._retry = retry or Retry()
         self._breaker = breaker or Breaker()
-        self._keep = keep
         self._max_silence_s = max_silence_s
         self._alone_after_s = alone_after_s
         self._frontier = Frontier(())
@@ -90,11 +87,12 @@ class Session:
         self._num_opened = 0  # tokens of the answer that the last opening brought along
         self.report = Report()
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    async def generate(self, request: GenerationRequest, keep: Keep = _forget) -> AsyncGenerator[Event, None]:
         """Verified tokens as they come, then Finished. Raises what the verifier refused, LinkLost, ProtocolError.
 
         What may pass is tried again, from the list as it is. Where the drafter answers alone there are provisional
-        tokens too, and the end may be. Leaving the iteration early ends the verifier's session.
+        tokens too, and the end may be. `keep` is awaited with the events of each step, and the target's fingerprint,
+        before the first of them is told. Leaving the iteration early ends the verifier's session.
         """
         self._frontier = Frontier([*request.prompt_ids, *request.verified_ids], request.provisional_ids)
         self.report.num_prompt = len(request.prompt_ids)
@@ -133,7 +131,7 @@ class Session:
                     events += self._end_alone(request)
                     retrying.is_patient = not self._is_mute
                 if events:
-                    await self._keep(events, self.report.target)
+                    await keep(events, self.report.target)
                 for event in events:
                     yield event
                     if isinstance(event, Finished):
@@ -301,7 +299,8 @@ class Session:
 def _to_first(proposal: Proposal, stop_ids: Sequence[int]) -> Proposal:
     """The guesses up to the first that ends the answer."""
     count = next((n for n, token_id in enumerate(proposal.token_ids, 1) if token_id in stop_ids), None)
-    return Proposal(proposal.source, proposal.token_ids[:count], proposal.confidences[:count])
+    ids, confidences = proposal.token_ids[:count], proposal.confidences[:count]
+    return Proposal(proposal.source, ids, confidences, proposal.distributions[:count])
 
 
 async def _cancelled(*tasks: "Task[Any] | None") -> None:

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from outrider.constraint import Grammar
 from outrider.errors import BadLogits, InvalidParameter
 
-__all__ = ["MAX_BIASES", "SamplingParams", "choose", "gumbel_noise", "surviving_columns", "top_logprobs"]
+__all__ = [
+    "ACCEPTANCES",
+    "MAX_BIASES",
+    "SamplingParams",
+    "best_column",
+    "choose",
+    "gumbel_noise",
+    "surviving_columns",
+    "top_logprobs",
+]
 
 MAX_SEED = 2**63 - 1
 MAX_BIASES = 1024
@@ -29,9 +38,13 @@ MAX_PENALTY = 2.0
 MIN_REPETITION, MAX_REPETITION = 0.01, 100.0
 MAX_ID = 2**31 - 1
 MAX_LENGTH = 2**24
+ACCEPTANCES = ("coupled", "rejection")
 # Noise from 32 bits lies in (-3.2, 22.9): a token further than this below the best can never win.
 NOISE_SPAN = 27.0
 U64 = 2**64 - 1
+# Of MurmurHash3's 32-bit finalizer.
+SHIFT_16, SHIFT_13 = np.uint32(16), np.uint32(13)
+FACTOR_1, FACTOR_2 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class SamplingParams:
     min_tokens: int = 0  # the answer does not stop before
     grammar: Grammar | None = None  # what the answer must follow
     num_prompt: int = 0
+    acceptance: str = "coupled"  # of drafts: "rejection" takes more of them, and the output then depends on the drafter
 
     def __post_init__(self) -> None:
         _within("temperature", self.temperature, 0.0, 100.0)
@@ -80,6 +94,9 @@ class SamplingParams:
         for token_id, count in Counter(token_id for token_id, _ in self.logit_bias).items():
             if count > 1:
                 raise InvalidParameter(f"logit_bias names token id {token_id} twice; give it one bias")
+
+        if self.acceptance not in ACCEPTANCES:
+            raise InvalidParameter(f"acceptance is {self.acceptance!r}; give one of: {', '.join(ACCEPTANCES)}")
 
     @property
     def penalizes(self) -> bool:
@@ -108,9 +125,7 @@ def choose(
     `token_ids` of shape (width,) maps columns to ids for a trimmed vocabulary; without it column j is id j. Equal
     scores go to the lowest column. Raises BadLogits when the best logit is NaN or infinite.
     """
-    best = int(logits.argmax())  # the first NaN, if there is one
-    if not math.isfinite(logits[best]):
-        raise BadLogits("the model returned NaN or infinite logits; the session was ended")
+    best = best_column(logits)
     if params.temperature == 0:
         return best if token_ids is None else int(token_ids[best])
     with np.errstate(over="ignore"):  # at a temperature of almost nothing; then only the best survive
@@ -120,6 +135,14 @@ def choose(
         scores /= params.temperature
         scores += gumbel_noise(params.seed, position, ids)
     return int(ids[scores.argmax()])
+
+
+def best_column(logits: NDArray[np.float32]) -> int:
+    """The first column of the highest logit. Raises BadLogits when that is NaN or infinite."""
+    best = int(logits.argmax())  # the first NaN, if there is one
+    if not math.isfinite(logits[best]):
+        raise BadLogits("the model returned NaN or infinite logits; the session was ended")
+    return best
 
 
 def top_logprobs(logits: NDArray[np.float32], token_id: int, count: int) -> tuple[float, list[int], list[float]]:
@@ -147,8 +170,12 @@ def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> ND
     _finalize(bits)
     bits ^= np.uint32(key >> 32)
     _finalize(bits)
-    uniform = (bits + 0.5) * 2.0**-32
-    return -np.log(-np.log(uniform))  # type: ignore[no-any-return]
+    noise: NDArray[np.float64] = np.add(bits, 0.5, dtype=np.float64)
+    noise *= 2.0**-32
+    for _ in range(2):  # -log(-log(u)), in place
+        np.log(noise, out=noise)
+        np.negative(noise, out=noise)
+    return noise
 
 
 def _mix64(value: int) -> int:
@@ -159,11 +186,11 @@ def _mix64(value: int) -> int:
 
 
 def _finalize(bits: NDArray[np.uint32]) -> None:
-    bits ^= bits >> np.uint32(16)
-    bits *= np.uint32(0x85EBCA6B)
-    bits ^= bits >> np.uint32(13)
-    bits *= np.uint32(0xC2B2AE35)
-    bits ^= bits >> np.uint32(16)
+    bits ^= bits >> SHIFT_16
+    bits *= FACTOR_1
+    bits ^= bits >> SHIFT_13
+    bits *= FACTOR_2
+    bits ^= bits >> SHIFT_16
 
 
 def surviving_columns(logits: NDArray[np.float32], params: SamplingParams) -> NDArray[np.integer]:

@@ -2,8 +2,7 @@
 
 msgpack arrays with an integer tag, decoded strictly: unknown fields, wrong types and values out of bounds are refused
 before anything acts on them. Positions are absolute. Token ids travel as 4 little-endian bytes each, so that the length
-of a message tells how many tokens it holds and nothing of which. Padded, it does not tell that either: every frame is
-as long as the longest draft needs, and what is longer (an Open) is rounded up to whole pages.
+of a message tells how many tokens it holds and nothing of which; padding hides that, too (`framing.py`).
 
     up      Open, Draft, Limit, Cancel
     down    Opened, Verified, Load, Fault
@@ -25,10 +24,11 @@ from outrider.choice import (
     SamplingParams,
 )
 from outrider.constraint import MAX_GRAMMAR, Grammar
-from outrider.errors import OutriderError, ProtocolError, from_code
+from outrider.errors import InvalidParameter, OutriderError, ProtocolError, from_code
+from outrider.rejection import REJECTION, Distribution
+from outrider.search import MAX_LANES, MAX_LENGTH_PENALTY, SearchParams
 
 __all__ = [
-    "FRAME_BYTES",
     "MAX_DRAFTS",
     "MAX_LOGPROBS",
     "MAX_MESSAGE_BYTES",
@@ -40,19 +40,19 @@ __all__ = [
     "Fault",
     "Limit",
     "Load",
+    "LocalDraft",
     "Logprobs",
     "Open",
     "Opened",
     "Params",
+    "Search",
     "Up",
     "Verified",
     "decode_down",
     "decode_up",
     "encode",
-    "from_frame",
     "pack_ids",
     "pack_parents",
-    "to_frame",
     "unpack_ids",
     "unpack_parents",
 ]
@@ -64,9 +64,6 @@ MAX_SENTENCE = 512
 MAX_DRAFTS = 256  # tokens in one Draft
 MAX_LOGPROBS = 20  # alternatives told for a position
 MAX_MESSAGE_BYTES = 8 * 2**20  # an Open with two million tokens; every other message is far smaller
-FRAME_BYTES = 192  # a padded frame: a pass's 31 drafts, a byte of confidence each, and the fields around them
-PAGE_BYTES = 4096  # longer messages are padded to a multiple of this
-END = b"\x80"  # stands after the message, before the zeros that pad it
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -106,6 +103,7 @@ class Params(Message, frozen=True):
     grammar_kind: Annotated[str, msgspec.Meta(max_length=16)] = ""  # "json_schema", "lark", "regex"; "" for none
     grammar: Annotated[str, msgspec.Meta(max_length=MAX_GRAMMAR)] = ""
     num_prompt: Position = 0  # tokens of the list that are the prompt; the rest is the answer
+    acceptance: Annotated[str, msgspec.Meta(max_length=16)] = "coupled"  # or "rejection", refused by a service
 
     @classmethod
     def of(cls, params: SamplingParams) -> "Params":
@@ -125,6 +123,7 @@ class Params(Message, frozen=True):
             grammar.kind if grammar else "",
             grammar.text if grammar else "",
             params.num_prompt,
+            params.acceptance,
         )
 
     def sampling(self) -> SamplingParams:
@@ -145,7 +144,24 @@ class Params(Message, frozen=True):
             self.min_tokens,
             Grammar(self.grammar_kind, self.grammar) if self.grammar_kind or self.grammar else None,
             self.num_prompt,
+            self.acceptance,
         )
+
+
+class Search(Message, frozen=True):
+    """SearchParams as they travel."""
+
+    num_beams: Annotated[int, msgspec.Meta(ge=1, le=MAX_LANES)] = 1
+    length_penalty: Annotated[float, msgspec.Meta(ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)] = 1.0
+    best_of: Annotated[int, msgspec.Meta(ge=1, le=MAX_LANES)] = 1
+
+    @classmethod
+    def of(cls, params: SearchParams) -> "Search | None":
+        return None if params.num_lanes == 1 else cls(params.num_beams, params.length_penalty, params.best_of)
+
+    def params(self) -> SearchParams:
+        """Raises InvalidParameter for what bounds do not tell."""
+        return SearchParams(self.num_beams, self.length_penalty, self.best_of)
 
 
 class Open(Message, tag=1, frozen=True):
@@ -162,6 +178,7 @@ class Open(Message, tag=1, frozen=True):
     is_padded: bool = True  # whether the verifier's frames are to be of one size
     wants_signature: bool = False  # of what was chosen, at the end
     self_drafts: bool = False  # where no drafts of the device wait, the verifier may make its own
+    search: Search | None = None  # for more than one list; it takes no drafts and is not signed
 
 
 class Draft(Message, tag=2, frozen=True):
@@ -173,6 +190,13 @@ class Draft(Message, tag=2, frozen=True):
     confidences: Annotated[bytes, msgspec.Meta(max_length=MAX_DRAFTS)] = b""  # per token, probability * 255
     # A tree: for each token the index here of the one it follows, 0xFFFF at `start`; 2 bytes each. Empty: a chain.
     parents: Annotated[bytes, msgspec.Meta(max_length=2 * MAX_DRAFTS)] = b""
+
+
+class LocalDraft(Draft, frozen=True):
+    """A Draft with the distributions that its tokens were drawn from, None for a certain one. It does not travel: only
+    a link within the process carries it."""
+
+    distributions: list[Distribution | None] = []
 
 
 class Limit(Message, tag=3, frozen=True):
@@ -248,7 +272,13 @@ Down = Opened | Verified | Load | Fault
 
 T = TypeVar("T")
 
-_encoder = msgspec.msgpack.Encoder()
+
+def _stays_here(thing: object) -> object:
+    """What an encoder and a decoder make of what only a link within the process carries."""
+    raise InvalidParameter("acceptance by rejection needs target and drafter in one process; leave it out here")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_stays_here)
 _up_decoder: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
 _down_decoder: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
 
@@ -258,8 +288,12 @@ def encode(message: Up | Down) -> bytes:
 
 
 def decode_up(data: bytes) -> Up:
-    """What a device said. Raises ProtocolError for anything that is not exactly one valid message."""
-    return _decode(_up_decoder, data)
+    """What a device said. Raises ProtocolError for anything that is not exactly one valid message, InvalidParameter
+    for an acceptance that needs what does not travel."""
+    message = _decode(_up_decoder, data)
+    if isinstance(message, Open) and message.params.acceptance == REJECTION:
+        _stays_here(message)
+    return message
 
 
 def decode_down(data: bytes) -> Down:
@@ -272,23 +306,6 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"a message does not follow {SUBPROTOCOL} ({error}); check both sides' versions") from None
-
-
-def to_frame(message: Up | Down, *, is_padded: bool) -> bytes:
-    """A message as it travels: encoded, ended, and padded to one of very few sizes."""
-    data = encode(message) + END
-    if not is_padded:
-        return data
-    size = FRAME_BYTES if len(data) <= FRAME_BYTES else -(-len(data) // PAGE_BYTES) * PAGE_BYTES
-    return data.ljust(size, b"\0")
-
-
-def from_frame(frame: bytes) -> bytes:
-    """The encoded message in a frame, padded or not. Raises ProtocolError for a frame without an end."""
-    data = frame.rstrip(b"\0")
-    if data[-1:] != END:
-        raise ProtocolError(f"a frame does not follow {SUBPROTOCOL} (it has no end); check both sides' versions")
-    return data[:-1]
 
 
 def pack_ids(token_ids: Iterable[int]) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 __all__ = ["Calibration", "PassCost", "most_worthwhile"]
 
 NUM_BINS = 12
+ALL = -1  # in place of a bin
 FADE = 0.97  # an observation: chances are those of about the last thirty
 PRIOR_CHANCE = 0.75  # of an untried source's next guess, on average: high enough to be tried
 PRIOR_WEIGHT = 2.0  # a confidence is believed until this many drafts of its kind were seen
@@ -36,18 +37,18 @@ class Calibration:
     """By source and confidence: how often drafts were accepted, given that those before them were. It fades."""
 
     def __init__(self) -> None:
+        # By (source, bin), and by (source, ALL).
         self._accepted: dict[tuple[str, int], float] = {}
         self._tried: dict[tuple[str, int], float] = {}
 
     def chance(self, source: str, confidence: float) -> float:
-        key = (source, _bin(confidence))
-        tried = self._tried.get(key, 0.0) + PRIOR_WEIGHT
-        return (self._accepted.get(key, 0.0) + confidence * PRIOR_WEIGHT) / tried
+        return self._rate((source, _bin(confidence)), confidence)
 
     def average(self, source: str) -> float:
-        accepted = sum(value for (name, _), value in list(self._accepted.items()) if name == source)
-        tried = sum(value for (name, _), value in list(self._tried.items()) if name == source)
-        return (accepted + PRIOR_CHANCE * PRIOR_WEIGHT) / (tried + PRIOR_WEIGHT)
+        return self._rate((source, ALL), PRIOR_CHANCE)
+
+    def _rate(self, key: tuple[str, int], prior: float) -> float:
+        return (self._accepted.get(key, 0.0) + prior * PRIOR_WEIGHT) / (self._tried.get(key, 0.0) + PRIOR_WEIGHT)
 
     def observe(self, drafts: Sequence[tuple[str, float]], num_accepted: int) -> None:
         """Drafts, each with source and confidence, were checked; the first `num_accepted` were right, the next not."""
@@ -55,9 +56,9 @@ class Calibration:
             self._tried[key] *= FADE
             self._accepted[key] *= FADE
         for number, (source, confidence) in enumerate(drafts[: num_accepted + 1]):
-            key = (source, _bin(confidence))
-            self._tried[key] = self._tried.get(key, 0.0) + 1
-            self._accepted[key] = self._accepted.get(key, 0.0) + (number < num_accepted)
+            for key in ((source, _bin(confidence)), (source, ALL)):
+                self._tried[key] = self._tried.get(key, 0.0) + 1
+                self._accepted[key] = self._accepted.get(key, 0.0) + (number < num_accepted)
 
 
 def _bin(confidence: float) -> int:

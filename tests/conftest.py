@@ -1,8 +1,13 @@
-"""Every test has its own empty store; a test marked `weights` sees the real one."""
+"""Every test has its own empty store; a test marked `weights` sees the real one.
+
+With several workers a file is one worker's, so that what its tests share is made once; files that import torch are all
+of one worker's. The long file is cut up.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,7 +15,35 @@ from hypothesis import settings
 settings.register_profile("steady", deadline=None)  # a slow moment of the machine fails no test
 settings.load_profile("steady")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads that wait for each other must not spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "models" / "store"))
+
+
+TORCH = (
+    "tests/benchmarks/test_torch_pass.py",
+    "tests/cloud_verifier/test_search_torch.py",
+    "tests/cloud_verifier/test_torch_load.py",
+    "tests/export/test_build.py",
+    "tests/export/test_onnx",
+    "tests/outrider/engines/test_contract.py",
+    "tests/outrider/engines/test_torch.py",
+)
+LONG = ("tests/cloud_verifier/test_faults.py",)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(TORCH):
+                return "torch"
+            return nodeid if nodeid.startswith(LONG) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -136,7 +136,6 @@ def test_the_version_is_one() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"outrider {PROJECT['version']}\n", "")
 
 
-@pytest.mark.long
 def test_with_no_extra_what_needs_none_works_and_the_rest_names_it(given: dict[str, Path], tmp_path: Path) -> None:
     hide = hidden()
     assert {"onnxruntime", "llama_cpp", "torch", "transformers", "fastapi", "uvicorn", "llguidance"} <= set(hide)

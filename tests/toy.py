@@ -4,12 +4,18 @@ It models what matters of real ones: a cache that must hold exactly the tokens i
 whose last bits depend on the size of the pass, in classes, and on the class that filled the cache.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from outrider.engines.base import Chunk, Logits, check_chunk
 from outrider.errors import EngineError, EngineFull
+
+
+@functools.lru_cache(4096)
+def _random_row(n_vocab: int, seed: int, context: tuple[int, ...]) -> Logits:
+    return (2 * np.random.default_rng([seed, *context]).normal(size=n_vocab)).astype(np.float32)
 
 
 class ToyEngine:
@@ -94,9 +100,8 @@ class ToyEngine:
         return cache[:start] + path[::-1]
 
     def _row(self, cache: list[tuple[int, int]]) -> Logits:
-        context = [token_id for token_id, _ in cache[-self._order :]]
-        random = np.random.default_rng([self._seed, *context])
-        row = (2 * random.normal(size=self.n_vocab)).astype(np.float32)
+        context = tuple(token_id for token_id, _ in cache[-self._order :])
+        row = _random_row(self.n_vocab, self._seed, context).copy()
         if self._class_of:  # numerics: a hair's difference for each class that touched the sequence
             row *= np.float32(1 + 1e-6 * sum(number for _, number in cache))
         if context[-1] == self.poison:

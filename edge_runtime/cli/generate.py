@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, OutriderError
+from outrider.search import SearchParams
 
 __all__ = ["generate"]
 
@@ -63,6 +65,13 @@ def generate(
     logprobs: Annotated[
         int, typer.Option(help="With --json: log-probabilities, and those of so many likeliest tokens; -1 none.")
     ] = -1,
+    beams: Annotated[
+        int, typer.Option(help="Look for the likeliest answer with so many beams; for translations.")
+    ] = SearchParams.num_beams,
+    length_penalty: Annotated[
+        float, typer.Option(help="Of beams: above 0 favours long answers, below 0 short ones.")
+    ] = SearchParams.length_penalty,
+    best_of: Annotated[int, typer.Option(help="The likeliest of so many samples.")] = SearchParams.best_of,
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
@@ -100,6 +109,8 @@ def generate(
         outrider generate "Hello" --verifier http://127.0.0.1:8700 --drafter lookup --json
 
         outrider generate "Is 91 prime? Answer yes or no." --regex "yes|no"
+
+        outrider generate "Translate into French: good morning" --beams 4
     """
     params = SamplingParams(
         temperature=temperature,
@@ -114,6 +125,7 @@ def generate(
         min_tokens=min_tokens,
         grammar=_grammar(json_schema, grammar, regex),
     )
+    search = SearchParams(beams, length_penalty, best_of)
     settings = EngineSettings(num_threads=threads, max_context=context)
     try:
         text = sys.stdin.read() if prompt == "-" else prompt
@@ -126,6 +138,7 @@ def generate(
         "num_logprobs": logprobs,
         "wants_receipt": receipt is not None,
         "is_strict": strict,
+        "search": search,
     }
     check_request(text, params, n=n, **options)
     if receipt is not None and (n != 1 or not receipt.absolute().parent.is_dir()):
@@ -136,6 +149,8 @@ def generate(
     with journal or nullcontext():
         with show_progress() as progress:
             if verifier is None:
+                if search.num_lanes > 1:  # a place in the cache for each, and nothing to draft
+                    settings, drafter = replace(settings, max_sequences=search.num_lanes), "none"
                 name = target or DEFAULT_TARGET
                 runtime = Runtime.local(name, drafter, settings, progress, journal=journal, uses_past=past)
             else:

@@ -6,24 +6,29 @@ from typing import Protocol
 
 from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams
+from outrider.rejection import Distribution
 
 __all__ = ["Drafter", "Proposal", "shared_length"]
 
 
 @dataclass(slots=True)
 class Proposal:
-    """Guesses, and for each how likely the drafter thinks it is (0 … 1). `source` names who guessed."""
+    """Guesses, and for each how likely the drafter thinks it is (0 … 1). `source` names who guessed.
+
+    `distributions`, for acceptance by rejection: what each was drawn from; none at all where they were not drawn.
+    """
 
     source: str
     token_ids: list[int] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+    distributions: list[Distribution | None] = field(default_factory=list)
 
     def after(self, token_ids: Sequence[int]) -> "Proposal":
         """What is left of it once these tokens are certain: nothing, where they differ from what was guessed."""
         count = len(token_ids)
         if self.token_ids[:count] != list(token_ids[: len(self.token_ids)]):
             return Proposal(self.source)
-        return Proposal(self.source, self.token_ids[count:], self.confidences[count:])
+        return Proposal(self.source, self.token_ids[count:], self.confidences[count:], self.distributions[count:])
 
 
 class Drafter(Protocol):

@@ -18,6 +18,7 @@ from outrider.constraint import Constrain
 from outrider.engines.base import Chunk, Engine, Logits
 from outrider.errors import EngineError, OutriderError
 from outrider.history import History, open_history
+from outrider.rejection import REJECTION, Distribution, distribution
 
 __all__ = ["ModelDrafter"]
 
@@ -36,6 +37,7 @@ class ModelDrafter:
         self._sequence = engine.allocate()
         self._cached: list[int] = []
         self._guesses: list[Guess | None] = []  # what follows each cached token, where that was asked
+        self._drawn: dict[int, Distribution] = {}  # by place in the cache: what a guess was drawn from, where asked
         self._constrain = constrain
         self._params = SamplingParams()  # of the guesses
         self._history: History | None = None  # of `_params`
@@ -53,6 +55,7 @@ class ModelDrafter:
         if params != self._params:
             self._begin(params, token_ids)
         held = shared_length(self._cached, token_ids)  # of the list and the drafts, the cache holds so many
+        self._drawn = {place: drawn for place, drawn in self._drawn.items() if place >= len(token_ids) - 1}
         missing = token_ids[held:]
         reach = 1.0
         while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
@@ -66,6 +69,8 @@ class ModelDrafter:
             token_id, confidence = guess
             proposal.token_ids.append(token_id)
             proposal.confidences.append(confidence)
+            if params.acceptance == REJECTION:
+                proposal.distributions.append(self._drawn.get(held - 1))
             reach *= pace.chance(self.name, confidence)
             is_cached = held < len(self._cached) and self._cached[held] == token_id
             held, missing = (held + 1, []) if is_cached else (held, [token_id])
@@ -75,6 +80,7 @@ class ModelDrafter:
         """Other parameters, other guesses. A grammar that cannot be had here is the target's alone to keep to."""
         self._params = params
         self._guesses = [None] * len(self._cached)
+        self._drawn.clear()
         try:
             self._history = open_history(params, token_ids, constrain=self._constrain)
         except OutriderError:
@@ -93,6 +99,8 @@ class ModelDrafter:
         token_id = choose(logits, self._params, len(self._cached), self._engine.id_map)
         guess = token_id, _confidence(logits, token_id, self._engine)
         self._guesses[-1] = guess
+        if self._params.acceptance == REJECTION and self._params.temperature:
+            self._drawn[len(self._cached) - 1] = distribution(logits, self._params, self._engine.id_map)
         if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
             pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)
         return guess
@@ -111,6 +119,8 @@ class ModelDrafter:
 
     def _cut(self, length: int) -> None:
         del self._cached[length:], self._guesses[length:]
+        for place in [place for place in self._drawn if place >= length]:
+            del self._drawn[place]
         self._engine.truncate(self._sequence, length)
 
     def close(self) -> None:

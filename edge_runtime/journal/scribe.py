@@ -57,11 +57,18 @@ class Scribe:
             raise
 
     async def write(self, events: Sequence[Event], target: str = "") -> None:
-        """What one step brought; `target` verified it. Never raises for what is wrong with the journal."""
+        """What one step brought; `target` verified it. Never raises for what is wrong with the journal.
+
+        Who gives up waiting for it waits for the disk nevertheless: nothing is written after the end.
+        """
         if self._record is None or not events:
             return
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write, self._record, events, target))
         try:
-            await asyncio.to_thread(self._write, self._record, events, target)
+            try:
+                await asyncio.shield(writing)
+            finally:
+                await asyncio.wait([writing])
             self.not_kept = None
         except (DiskFull, JournalBusy) as error:
             self.not_kept = error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from outrider.choice import SamplingParams
+from outrider.search import SearchParams
 
 __all__ = ["Asked", "Conversation", "Generation", "checksum", "token_rows"]
 
@@ -22,6 +23,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vocabulary: str = ""  # fingerprint of the tokenizer
     messages: list[dict[str, str]] = []  # the conversation that the prompt was made of
     stop: list[str] = []  # the answer ends before the first of these
+    search: SearchParams = msgspec.field(default_factory=SearchParams)
 
     def __repr__(self) -> str:
         """Without what was said: it may end in a log."""

@@ -22,7 +22,8 @@ from outrider.errors import (
     TooMany,
     Unauthorized,
 )
-from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down, from_frame, to_frame
+from outrider.framing import from_frame, to_frame
+from outrider.wire import MAX_MESSAGE_BYTES, STREAM_PATH, SUBPROTOCOL, Down, Up, decode_down
 
 __all__ = ["WebSocketLink"]
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from benchmarks import torch_pass
-
 
 def test_it_prints_a_time_for_every_batch_and_draft_length(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import torch_pass
+
     given = "--device cpu --size tiny --batches 1 3 --drafts 0 2 5 --context 20 --repeats 1 --threads 1"
     assert torch_pass.main(given.split()) == 0
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]

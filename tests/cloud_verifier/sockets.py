@@ -12,7 +12,8 @@ from websockets.sync.client import ClientConnection, connect
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.verifier import Verifier
-from outrider.wire import STREAM_PATH, SUBPROTOCOL, Down, Fault, Up, Verified, decode_down, from_frame, to_frame
+from outrider.framing import from_frame, to_frame
+from outrider.wire import STREAM_PATH, SUBPROTOCOL, Down, Fault, Up, Verified, decode_down
 from outrider.wire import unpack_ids as unpack
 from tests.serving import UNHURRIED, serving
 from tests.toy import ToyEngine

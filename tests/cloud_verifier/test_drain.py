@@ -98,7 +98,6 @@ async def ended(process: Process) -> tuple[int | None, list[dict[str, object]]]:
     return process.returncode, [json.loads(line) for line in text.splitlines() if line.startswith(b"{")]
 
 
-@pytest.mark.long
 def test_live_sessions_finish_or_go_on_at_a_replica() -> None:
     """20 of them: ten draft on and finish within the grace, ten are silent until the process is gone."""
 

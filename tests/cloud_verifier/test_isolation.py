@@ -27,9 +27,7 @@ from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
-pytestmark = pytest.mark.long
-
-NUM_SESSIONS, NUM_TOKENS = 64, 24
+NUM_SESSIONS, NUM_TOKENS = 64, 12
 COMMON = 50  # ids below are everybody's; each session has ten of its own above
 N_VOCAB = COMMON + 10 * NUM_SESSIONS
 SHARED = [7, 8, 9, 10, 11, 12]

@@ -83,6 +83,13 @@ def toy() -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def idle() -> Iterator[tuple[httpx.Client, ToyEngine]]:
+    """A service whose engine nobody gets to: all that is asked of it is refused."""
+    with service() as (client, _, engine):
+        yield client, engine
+
+
 def until(condition: Any) -> None:
     end_s = time.monotonic() + HANG_S
     while not condition():
@@ -279,17 +286,17 @@ def test_what_is_no_token_never_reaches_the_engine(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["json", "msgpack"])
 @pytest.mark.parametrize("field", list(NUMBERS))
-def test_every_number_has_its_bounds(kind: str, field: str) -> None:
+def test_every_number_has_its_bounds(idle: tuple[httpx.Client, ToyEngine], kind: str, field: str) -> None:
     low, high = NUMBERS[field]
     path = "/v1/generate"
     bad = [low - 1, high + 1, 2**63, "1", True, [1], float("nan"), float("inf")]
-    with service() as (client, _, engine):
-        for value in bad:
-            body = {field: value} if field in ("max_tokens", "logprobs") else {"params": {field: value}}
-            answer = post(client, path, {**GOOD[path], **body}, kind)
-            assert answer.status_code == 400, value
-            assert answer.json()["error"]["code"] in ("invalid_parameter", "protocol"), value
-        assert engine.num_passes == 0
+    client, engine = idle
+    for value in bad:
+        body = {field: value} if field in ("max_tokens", "logprobs") else {"params": {field: value}}
+        answer = post(client, path, {**GOOD[path], **body}, kind)
+        assert answer.status_code == 400, value
+        assert answer.json()["error"]["code"] in ("invalid_parameter", "protocol"), value
+    assert engine.num_passes == 0
 
 
 @pytest.mark.parametrize(
@@ -463,7 +470,6 @@ def without_whole_floats(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: GenerationMode) -> None:
     """schemathesis makes requests, right and wrong ones, from /openapi.json: every answer is as described there."""

@@ -20,6 +20,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from benchmarks.fault_proxy import CLEAR, FaultProxy, Toxics
 from cloud_verifier.limits import Limits
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
@@ -30,11 +31,11 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
 from edge_runtime.session import Session
 from outrider.errors import OutriderError
-from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, encode, pack_ids, to_frame
+from outrider.framing import to_frame
+from outrider.wire import STREAM_PATH, SUBPROTOCOL, Draft, encode, pack_ids
 from tests.cloud_verifier.test_faults import num_descriptors
 from tests.cloud_verifier.test_verifier import SAMPLED, open_message, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
-from tests.fault_proxy import CLEAR, FaultProxy, Toxics
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.fault_proxy import FaultProxy, Traffic
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Proposal
@@ -27,12 +28,11 @@ from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from tests.cloud_verifier.test_verifier import PROMPT, make, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
-from tests.fault_proxy import FaultProxy, Traffic
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
 NUM_PROMPTS = 50
-NUM_TOKENS = 24
+NUM_TOKENS = 18
 NUM_FRAMES = 5  # each way, that the classifier looks at: every session has as many
 BINARY = 2
 CHANCE = 1 / NUM_PROMPTS
@@ -130,9 +130,7 @@ def accuracy(vectors: NDArray[np.float64]) -> float:
     return float(np.mean(right))
 
 
-@pytest.mark.parametrize(
-    "num_runs", [pytest.param(4, marks=pytest.mark.long), pytest.param(20, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("num_runs", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_padded_frames_are_of_one_size_each_way_and_tell_no_prompt(num_runs: int) -> None:
     print("seeds: prompts 1, runs 0 to", num_runs - 1)
     for is_padded in (False, True):

@@ -1,6 +1,8 @@
 """The verifier's core over the toy: what comes out is the target's own list, whatever comes in."""
 
+import functools
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -36,15 +38,20 @@ def make(engine: ToyEngine | ClassEngine | None = None) -> Verifier:
     return Verifier(engine or ToyEngine(), target="t", vocabulary="v")
 
 
-def target_alone(prompt: list[int] = PROMPT, num_tokens: int = 60, params: SamplingParams = SAMPLED) -> list[int]:
+def target_alone(prompt: Sequence[int] = PROMPT, num_tokens: int = 60, params: SamplingParams = SAMPLED) -> list[int]:
     """The definition of the output: one token at a time, no verifier."""
+    return list(_alone(tuple(prompt), num_tokens, params))
+
+
+@functools.cache
+def _alone(prompt: tuple[int, ...], num_tokens: int, params: SamplingParams) -> tuple[int, ...]:
     engine = ToyEngine()
     sequence, tokens, new = engine.allocate(), list(prompt), list(prompt)
     for _ in range(num_tokens):
         logits = engine.extend([Chunk(sequence, new)])[0]
         new = [choose(logits[0], params, len(tokens))]
         tokens += new
-    return tokens[len(prompt) :]
+    return tuple(tokens[len(prompt) :])
 
 
 def run(verifier: Verifier, sessions: dict[str, list[int]], max_steps: int = 1000) -> None:

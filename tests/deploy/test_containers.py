@@ -1,5 +1,6 @@
 """The container files: what can be said of them without building them. They are built nowhere in this project."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from tests.deploy.files import CONTAINERFILES, DEPLOY, ROOT, instructions, last, settings, words
 
 by_name = pytest.mark.parametrize("path", CONTAINERFILES, ids=lambda path: path.name)
+LIMIT_S = 600
 HADOLINT = shutil.which("hadolint", path=str(Path(sys.executable).parent))
 
 
@@ -114,6 +116,47 @@ def test_torch_is_installed_where_an_extra_wants_it(extras: str, is_wanted: bool
         check=True,
     )
     assert done.stdout == ("install --no-cache-dir torch==2\n" if is_wanted else "")
+
+
+@pytest.mark.slow
+def test_its_commands_make_an_environment_that_serves(tmp_path: Path) -> None:
+    """Those of the first stage, in a folder with what is copied and nothing else; small extras, no compiler."""
+    path = DEPLOY / "Containerfile"
+    source, made = tmp_path / "src", tmp_path / "outrider"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= _args(path) | {"EXTRAS": "server,onnx"}
+    stages = [i for i, (name, _) in enumerate(instructions(path)) if name == "FROM"]
+    for name, rest in instructions(path)[stages[0] : stages[1]]:
+        if name == "COPY":
+            *found, target = rest.split()
+            for pattern in found:
+                _copy(ROOT, pattern, source / target)
+        elif name == "RUN" and "apt-get" not in rest:
+            command = rest.replace("/opt/outrider", str(made))
+            source.mkdir(exist_ok=True)
+            subprocess.run(["sh", "-ec", command], cwd=source, env=environment, check=True, timeout=LIMIT_S)
+    for words_of in (["verifier", "--help"], ["models"]):
+        subprocess.run([made / "bin" / "outrider", *words_of], env=environment, check=True, timeout=LIMIT_S)
+    loaded = subprocess.run(
+        [made / "bin" / "python", "-c", "import onnxruntime, cloud_verifier.server; print(cloud_verifier.__file__)"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert str(made) in loaded.stdout
+
+
+def _copy(root: Path, pattern: str, target: Path) -> None:
+    """As COPY does: a folder's contents, or files into a folder."""
+    for found in root.glob(pattern):
+        if found.is_dir():
+            shutil.copytree(found, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(found, target)
 
 
 def _args(path: Path) -> dict[str, str]:

@@ -24,8 +24,6 @@ from tests.deploy.files import arguments, container, settings
 from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S
 from tests.export.models import write_gguf
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:

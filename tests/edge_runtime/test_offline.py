@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from benchmarks.fault_proxy import FaultProxy, Toxics
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter, Proposal
@@ -24,7 +25,6 @@ from outrider.engines.base import Chunk, Logits
 from outrider.errors import LinkLost, NotAVerifier, Overloaded
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.test_session import toy_loop
-from tests.fault_proxy import FaultProxy, Toxics
 from tests.serving import serving
 from tests.toy import ToyEngine
 
@@ -225,7 +225,7 @@ def test_the_link_goes_and_comes_again_and_again(seed: int) -> None:
 
     async def main() -> App:
         with toy_loop() as (loop, _), serving(loop) as url:
-            slow = Toxics(latency_s=0.002, slicer=256)  # the verifier is not done before the link is cut
+            slow = Toxics(bandwidth=128_000, slicer=256)  # the verifier is not done before the link is cut
             async with FaultProxy(int(url.rpartition(":")[2]), down=lambda n: slow) as proxy:
                 shown_then, is_up, cuts = 0, True, [20, 120, 200]
 
@@ -272,6 +272,33 @@ def test_a_link_that_swallows_everything_is_no_link() -> None:
     app = asyncio.run(main())
     assert app.verified == want
     assert app.num_shown >= 30
+
+
+def test_what_an_old_connection_still_brings_is_of_the_past() -> None:
+    """All that a connection carries is held up until a later one is at work; then it arrives, at both ends."""
+    want = target_alone(params=SAMPLED, num_tokens=NUM_TOKENS)
+
+    async def main() -> App:
+        slow = SlowEngine(max_sequences=1)
+        with toy_loop(slow) as (loop, _), serving(loop) as url, ThreadPoolExecutor(1) as executor:
+            async with FaultProxy(int(url.rpartition(":")[2])) as proxy:
+                app, num_late = App(), 0
+                here = f"http://127.0.0.1:{proxy.port}"
+                events = events_of(here, drafter_of(OTHER), request_of(), executor, max_silence_s=0.3)
+                async with asyncio.timeout(60), aclosing(events):
+                    async for event in events:
+                        app.hear(event)
+                        if len(app.verified) == 20 and not proxy.is_holding and not num_late:
+                            proxy.hold()
+                        if proxy.is_holding and len(proxy.traffic) > 1 and len(app.verified) >= 60:
+                            num_late = len(proxy.traffic[0].up)
+                            proxy.release()
+                assert num_late
+                assert len(proxy.traffic[0].up) > num_late
+                return app
+
+    app = asyncio.run(main())
+    assert app.verified == want
 
 
 def test_a_login_page_is_no_verifier() -> None:

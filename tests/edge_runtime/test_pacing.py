@@ -4,7 +4,11 @@ import random
 
 import pytest
 
+from edge_runtime.ahead import AheadPace
+from edge_runtime.drafters import Proposal
+from edge_runtime.frontier import Frontier
 from edge_runtime.pacing import Pace
+from outrider.wire import encode
 
 CPU_MS = {k: 30 + 8.0 * k for k in range(1, 33)}
 FLAT_MS = {k: 25 + 0.1 * k for k in range(1, 33)}
@@ -83,3 +87,20 @@ def test_hard_text_after_easy_text_is_drafted_for_soon_again() -> None:
 
 def test_costs_beyond_the_measured_are_extrapolated() -> None:
     assert Pace({1: 10, 2: 12}).pass_ms(4) == 24
+
+
+def test_a_message_of_drafts_is_small() -> None:
+    """64 bytes with a WebSocket's framing, for any list: a round trip on a slow link is its bytes, too."""
+    pace = AheadPace()
+    count = pace.num_worthwhile("lookup", [1.0] * 200)
+    assert count > 0
+    frontier = Frontier([7] * 30_000)
+    frontier.epoch = 250
+    frontier.guess(250, 30_000, Proposal("lookup", [200_000] * count, [1.0] * count))
+    draft = frontier.next_draft()
+    assert draft is not None
+    assert len(encode(draft)) + 6 <= 64  # of framing: two bytes of header, four of mask
+    steps = 0
+    while pace.wants_another("model", 1.0, steps):
+        steps += 1
+    assert 0 < steps <= count

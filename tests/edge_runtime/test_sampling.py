@@ -40,6 +40,12 @@ def loop() -> Iterator[VerifierLoop]:
     verifier.check_integrity()
 
 
+@pytest.fixture(scope="module")
+def url(loop: VerifierLoop) -> Iterator[str]:
+    with serving(loop) as url:
+        yield url
+
+
 def model(engine: ToyEngine, *, keeps_grammars: bool = True) -> ModelDrafter:
     return ModelDrafter(engine, name="model", constrain=toy_compiler() if keeps_grammars else None)
 
@@ -97,21 +103,19 @@ def test_drafts_that_keep_to_the_grammar_are_accepted_more_often(loop: VerifierL
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_it_travels(loop: VerifierLoop, feature: str) -> None:
+def test_it_travels(url: str, feature: str) -> None:
     params = params_of(feature, "sampled")
-    with serving(loop) as url:
-        request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params))
-        tokens, _ = collect(WebSocketLink(url), drafter_of("mixed", params), request)
+    request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params))
+    tokens, _ = collect(WebSocketLink(url), drafter_of("mixed", params), request)
     assert tuple(token.token_id for token in tokens) == alone(params)
 
 
 @pytest.mark.parametrize("kind", ["none", "mixed", "the target itself"])
 @pytest.mark.parametrize("num_logprobs", [-1, 0, 3])
-def test_log_probabilities_are_the_model_s_own(loop: VerifierLoop, kind: str, num_logprobs: int) -> None:
+def test_log_probabilities_are_the_model_s_own(url: str, kind: str, num_logprobs: int) -> None:
     params = params_of("all", "sampled")
-    with serving(loop) as url:
-        request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=num_logprobs)
-        tokens, _ = collect(WebSocketLink(url), drafter_of(kind, params), request)
+    request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=num_logprobs)
+    tokens, _ = collect(WebSocketLink(url), drafter_of(kind, params), request)
     engine = ToyEngine()
     sequence = engine.allocate()
     row = engine.extend([Chunk(sequence, PROMPT)])[0][0]

@@ -257,40 +257,39 @@ def test_no_address(url: str) -> None:
         collect(WebSocketLink(url), None, request_of())
 
 
-def test_a_server_that_is_no_verifier() -> None:
-    def answer(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin")
+@contextlib.contextmanager
+def answering(answer: bytes, times: int) -> Iterator[str]:
+    """The address of what gives this answer to whatever it is asked, just so many times."""
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer, args=(listener,))
-        thread.start()
-        with pytest.raises(LinkLost, match="not a verifier"):
-            collect(WebSocketLink(f"http://127.0.0.1:{listener.getsockname()[1]}"), None, request_of())
-        thread.join()
-
-
-def test_a_proxy_whose_verifier_is_gone_is_asked_again() -> None:
-    num_asked = 0
-
-    def answer(listener: socket.socket) -> None:
-        nonlocal num_asked
-        for _ in range(QUICK.first_attempts):
+    def serve(listener: socket.socket) -> None:
+        for _ in range(times):
             connection, _ = listener.accept()
             with connection:
                 connection.recv(4096)
-                num_asked += 1
-                connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+                connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer, args=(listener,))
+        listener.settimeout(20)
+        thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
-        with pytest.raises(LinkLost, match="gone for now"):
-            collect(WebSocketLink(f"http://127.0.0.1:{listener.getsockname()[1]}"), None, request_of())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join()
-    assert num_asked == QUICK.first_attempts
+
+
+def test_a_server_that_is_no_verifier() -> None:
+    with (
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin", 1) as url,
+        pytest.raises(LinkLost, match="not a verifier"),
+    ):
+        collect(WebSocketLink(url), None, request_of())
+
+
+def test_a_proxy_whose_verifier_is_gone_is_asked_again() -> None:
+    with (
+        answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", QUICK.first_attempts) as url,
+        pytest.raises(LinkLost, match="gone for now"),
+    ):
+        collect(WebSocketLink(url), None, request_of())
 
 
 def test_the_verifier_dies_mid_way() -> None:

@@ -27,7 +27,6 @@ def speed_up(text: Text, link: Link, cost: Callable[[int], float], draft_ms: flo
     return plain_ms / simulate(text, link, cost, draft_ms, **over).elapsed_ms
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("rtt_ms", [0, 14, 50, 100, 300])
 @pytest.mark.parametrize("machine", list(MACHINES))
 def test_never_slower_and_near_the_best_fixed_setting(machine: str, rtt_ms: float) -> None:

@@ -39,7 +39,6 @@ def test_the_texts_repeat_themselves_as_real_ones_do(kind: str, proposes: float,
     assert num_right / num_found == pytest.approx(right, abs=0.8)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("rtt_ms", [0, 50, 300])
 @pytest.mark.parametrize("machine", list(MACHINES))
 @pytest.mark.parametrize("kind", ["code", "mixed", "misleading"])

@@ -1,21 +1,26 @@
 """Messages: small, strict, and never a surprise."""
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.errors import InvalidParameter, ProtocolError
+from outrider.rejection import distribution
 from outrider.wire import (
     Cancel,
     Draft,
     Fault,
     Limit,
+    LocalDraft,
     Open,
     Opened,
     Params,
+    Search,
     Verified,
     decode_down,
     decode_up,
@@ -41,6 +46,7 @@ SAMPLING = SamplingParams(
 PARAMS = Params.of(SAMPLING)
 UP = [
     Open("v", "t", PARAMS, 100, -1, pack_ids([1]), pack_ids([5, 6, 7])),
+    Open("v", "t", PARAMS, 100, -1, pack_ids([1]), pack_ids([5]), search=Search(4, -0.5, 1)),
     Draft(3, 17, pack_ids([1, 2, 151935]), b"\x01\xff\x80"),
     Limit(9),
     Cancel(),
@@ -67,6 +73,17 @@ def test_params_come_back_whole() -> None:
     assert Params.of(SamplingParams()).sampling() == SamplingParams()
 
 
+def test_what_rejection_needs_does_not_travel() -> None:
+    rejecting = replace(UP[0], params=Params.of(SamplingParams(temperature=1.0, acceptance="rejection")))
+    with pytest.raises(InvalidParameter, match="rejection"):
+        decode_up(encode(rejecting))
+    drawn_from = distribution(np.zeros(3, np.float32), SamplingParams(temperature=1.0))
+    draft = LocalDraft(3, 17, pack_ids([1]), distributions=[drawn_from])
+    with pytest.raises(InvalidParameter, match="rejection"):
+        encode(draft)
+    assert "0.33" not in repr(draft)
+
+
 def test_params_of_an_older_device_leave_the_rest_at_rest() -> None:
     items = msgspec.msgpack.decode(encode(UP[0]))
     items[3] = items[3][:5]
@@ -91,6 +108,7 @@ OUT_OF_BOUNDS = {  # by their place in Params
     "grammar_kind": (11, ["x" * 17, b"", 1, None]),
     "grammar": (12, ["x" * 65537, b"", 1, None]),
     "num_prompt": (13, [-1, 2**24 + 1, 1.5, *NO_NUMBER]),
+    "acceptance": (14, ["x" * 17, "perhaps", "rejection", b"", 1, None]),
 }
 
 
@@ -105,14 +123,31 @@ def test_params_out_of_bounds_are_refused(place: int, value: object) -> None:
         decode_up(msgspec.msgpack.encode(items)).params.sampling()
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((place, value) for place in (0, 2) for value in (0, 17, -1, 1.5, *NO_NUMBER)),
+        *((1, value) for value in (10.5, -10.5, *NO_NUMBER)),
+        (2, 2),
+    ],
+)
+def test_searches_out_of_bounds_are_refused(place: int, value: object) -> None:
+    items = msgspec.msgpack.decode(encode(UP[1]))
+    assert items[-1] == [4, -0.5, 1]
+    items[-1][place] = value
+    with pytest.raises((ProtocolError, InvalidParameter)):
+        decode_up(msgspec.msgpack.encode(items)).search.params()
+
+
 @given(st.data())
 def test_whatever_params_are_let_in_are_sampling_params_and_come_back(data: st.DataObject) -> None:
     """Or they are refused with an error of ours: nothing in between."""
     number = st.floats() | st.integers(-(2**63), 2**64 - 1)
     few = st.lists(number, max_size=3)
     values = [number] * 8 + [st.binary(max_size=12), few, number, st.sampled_from(["", "regex"]), st.text(), number]
+    values.append(st.sampled_from(["coupled", "rejection"]))
     items = msgspec.msgpack.decode(encode(UP[0]))
-    for place in data.draw(st.sets(st.integers(0, 13), max_size=4)):
+    for place in data.draw(st.sets(st.integers(0, 14), max_size=4)):
         items[3][place] = data.draw(values[place])
     try:
         params = decode_up(msgspec.msgpack.encode(items)).params

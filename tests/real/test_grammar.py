@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from edge_runtime.runtime import Finished, Runtime
+from edge_runtime.events import Finished
+from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from tests.drafting import EagerPace

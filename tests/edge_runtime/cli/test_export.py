@@ -1,23 +1,13 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.cli import main
 from export import build as build_module
 from export import report
 from outrider import catalog
+from tests.edge_runtime.cli.in_process import run
 from tests.export.models import write_gguf
-
-
-def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["outrider", "export", *arguments])
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 @pytest.fixture
@@ -31,14 +21,14 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_export_then_export_again(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([model, "--format", "gguf", "--quantization", "q8_0"], monkeypatch) == 0
+    assert run(["export", model, "--format", "gguf", "--quantization", "q8_0"], monkeypatch) == 0
     out, err = capsys.readouterr()
     folder = catalog.home() / "tiny-gguf-q8_0"
     assert out == ""
     assert "quantize to q8_0 ..." in err
     assert f"tiny-gguf-q8_0 is made: {folder}" in err
     assert "agreement" in err
-    assert run([model, "--format", "gguf", "--quantization", "q8_0"], monkeypatch) == 0
+    assert run(["export", model, "--format", "gguf", "--quantization", "q8_0"], monkeypatch) == 0
     _, err = capsys.readouterr()
     assert f"tiny-gguf-q8_0 was here already: {folder}" in err
     assert "quantize" not in err
@@ -48,7 +38,7 @@ def test_json_is_one_object(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [model, "--format", "gguf", "--trim", "99", "--corpus", model, "--json", "--no-report"]
-    assert run([*words, "--output", str(tmp_path / "out")], monkeypatch) == 0
+    assert run(["export", *words, "--output", str(tmp_path / "out")], monkeypatch) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["name"], answer["built"], answer["report"]) == ("tiny-gguf-trim99", True, None)
     assert answer["path"] == str(tmp_path / "out")
@@ -60,9 +50,9 @@ def test_a_recipe_file(
 ) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(f'kind = "recipe"\nsource = "{model}"\nformat = "gguf"\nquantization = "q4_0"\n')
-    assert run([str(file), "--no-report"], monkeypatch) == 0
+    assert run(["export", str(file), "--no-report"], monkeypatch) == 0
     assert (catalog.home() / "mine" / "manifest.json").exists()
-    assert run([str(file), "--trim", "9"], monkeypatch) == 2
+    assert run(["export", str(file), "--trim", "9"], monkeypatch) == 2
     assert "leave out --trim [invalid_parameter]" in capsys.readouterr().err
 
 
@@ -91,7 +81,7 @@ def test_bad_input_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run([model if word == "MODEL" else word for word in arguments], monkeypatch) == 2
+    assert run(["export", *(model if word == "MODEL" else word for word in arguments)], monkeypatch) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert line in err.splitlines()[-1]

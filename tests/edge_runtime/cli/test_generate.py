@@ -251,6 +251,26 @@ def test_several_answers_are_those_of_the_seeds_that_follow(run: Run) -> None:
     assert len({tuple(answer["token_ids"]) for answer in several}) == 3
 
 
+SEARCHES = {"beams": ("--beams", "3"), "samples": ("--best-of", "3", "--temperature", "1.5", "--seed", "4")}
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_searches_find_the_same_here_and_over_a_socket(run: Run, kind: str) -> None:
+    options, answers = SEARCHES[kind], []
+    with verifier("--threads", "1", "--context", "256", "--sessions", "2") as (address, _):
+        for more in ((), ("--drafter", "tiny"), ("--verifier", address), ("--verifier", address, "--drafter", "tiny")):
+            done = run("generate", "hello", *TINY, "--json", "--logprobs", "0", *options, *more)
+            assert done.returncode == 0, done.stderr
+            answer = json.loads(done.stdout)
+            assert answer["counts"]["drafted"] == 0
+            answers.append((answer["token_ids"], sum(each["logprob"] for each in answer["logprobs"])))
+    assert [token_ids for token_ids, _ in answers] == [answers[0][0]] * 4
+    if kind == "samples":
+        plain = json.loads(run("generate", "hello", *TINY, "--json", "--logprobs", "0", *options[2:]).stdout)
+        total = sum(each["logprob"] for each in plain["logprobs"])
+        assert answers[0][1] / len(answers[0][0]) >= total / len(plain["token_ids"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -280,6 +300,11 @@ def test_several_answers_are_those_of_the_seeds_that_follow(run: Run) -> None:
         (["hello", *TINY, "--stop", ""], "invalid_parameter"),
         (["hello", *TINY, "--n", "0"], "invalid_parameter"),
         (["hello", *TINY, "--logprobs", "21"], "invalid_parameter"),
+        (["hello", *TINY, "--beams", "17"], "invalid_parameter"),
+        (["hello", *TINY, "--beams", "4", "--temperature", "1"], "invalid_parameter"),
+        (["hello", *TINY, "--beams", "4", "--length-penalty", "nan"], "invalid_parameter"),
+        (["hello", *TINY, "--best-of", "4"], "invalid_parameter"),
+        (["hello", *TINY, "--best-of", "4", "--n", "2", "--temperature", "1"], "invalid_parameter"),
         (["hello", *TINY, "--n", "2", "--seed", str(2**63 - 1)], "invalid_parameter"),
         (["hello", "--target", "nobody", "--regex", "("], "invalid_parameter"),  # told before anything is looked for
         (["hello", *TINY, "--regex", "a", "--json-schema", __file__], "invalid_parameter"),

@@ -1,21 +1,11 @@
 import json
-import sys
 
 import pytest
 
-from edge_runtime.cli import main
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
+from tests.edge_runtime.cli.in_process import run
 from tests.toy_gguf import write_model
-
-
-def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", ["outrider", *arguments])
-    try:
-        main()
-    except SystemExit as stop:
-        return stop.code
-    return 0
 
 
 def install(name: str) -> None:

@@ -1,93 +1,123 @@
 """A journal whose writer is killed, whose disk is full, whose bytes are torn or changed: nothing verified is lost."""
 
+import asyncio
+import math
 import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, aclosing, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from edge_runtime.journal import Asked, Generation, Journal
+from edge_runtime.ahead import AheadPace
+from edge_runtime.answer import Answering, Piece, tell
+from edge_runtime.events import Finished, Token
+from edge_runtime.journal import Asked, Generation, Journal, Scribe
+from edge_runtime.links import WebSocketLink
+from edge_runtime.request import GenerationRequest
+from edge_runtime.session import Session
 from outrider.errors import DiskFull, InvalidJournal, JournalError
-from tests.edge_runtime.journal.writer import PROMPT, Writer
+from tests.cloud_verifier.test_verifier import SAMPLED, target_alone
+from tests.edge_runtime.device import toy_codec
+from tests.edge_runtime.device_process import ASKED, NUM_TOKENS
+from tests.edge_runtime.journal.writer import PROMPT
+from tests.edge_runtime.test_offline import OTHER, TARGET, SlowEngine, drafter_alone, unused_port
+from tests.edge_runtime.test_session import toy_loop
+from tests.serving import serving
 
 NUM_KILLS = 200
 SEED = 11
 
 
-def sync(journal: Journal) -> None:
-    """What reconciling does: the target confirms some, differs once, and goes on to the end."""
-    chance = random.Random(SEED)
-    for generation in journal.pending():
-        record = journal.resume(generation.id)
-        position = chance.randint(generation.frontier, generation.end)
-        record.confirm(position)
-        record.retract(position)
-        record.append_verified(position, [1, 2, 3])
-    for generation in journal.unfinished():
-        journal.resume(generation.id).finish("stop")
+class Devices:
+    """Processes that answer, one at a time; see `tests/edge_runtime/device_process.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._pipe = folder / "journal.sqlite", folder / "pipe"
+        os.mkfifo(self._pipe)
+        program = [sys.executable, "-m", "tests.edge_runtime.device_process", str(folder / "model")]
+        self._server = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._server:
+            pass
+
+    def run(self, url: str, number: int, seed: int, num_heard: float = math.inf, wait_s: float = 0) -> list[str]:
+        """What a device said until it was killed, `wait_s` after `num_heard` events, or until its end."""
+        stdin, stdout = self._server.stdin, self._server.stdout
+        assert stdin
+        assert stdout
+        stdin.write(f"{self._path} {self._pipe} {url} {number} {seed}\n".encode())
+        stdin.flush()
+        with self._pipe.open("rb", buffering=0) as said:
+            child = int(stdout.readline())
+            heard = piece = b""
+            while heard.count(b" ") < num_heard and (piece := said.read(1)):
+                heard += piece
+            threading.Event().wait(wait_s)  # what moment this is, is up to chance
+            os.kill(child, signal.SIGKILL)
+            heard += said.read()
+        assert int(stdout.readline()) == -signal.SIGKILL
+        return heard.decode().split()
 
 
-@pytest.mark.long
-def test_killed_at_random_moments_it_opens_and_loses_nothing(tmp_path: Path) -> None:
-    """kill -9, 200 times: what was acknowledged is there; at most the one step in flight is there as well."""
+def test_a_device_killed_at_random_moments_loses_nothing_and_ends_in_the_target_s_answer(tmp_path: Path) -> None:
+    """kill -9, 200 times, of devices that draft for a verifier, answer without one, and have that put right.
+
+    What the app heard as verified stands in the journal, and is the target's; the rest there is the drafter's own.
+    """
     print("seed", SEED)
-    path, pipe = tmp_path / "journal.sqlite", tmp_path / "pipe"
-    os.mkfifo(pipe)
     chance = random.Random(SEED)
-    verified: dict[int, list[int]] = {}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.edge_runtime.journal.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert server.stdin
-    assert server.stdout
-    with server:
-        for seed in range(NUM_KILLS):
-            server.stdin.write(f"{path} {pipe} {seed}\n".encode())
-            server.stdin.flush()
-            with pipe.open("rb", buffering=0) as said:
-                child = int(server.stdout.readline())
-                num_heard = chance.choice([0, 0, 1, 2, 4, 8])  # 0: while it opens the journal, too
-                heard = b""
-                while heard.count(b".") < num_heard:
-                    piece = said.read(1)
-                    assert piece, "the writer ended by itself"
-                    heard += piece
-                threading.Event().wait(chance.uniform(0, 0.02))  # what moment this is, is up to chance
-                os.kill(child, signal.SIGKILL)
-                heard += said.read()
-            assert server.stdout.readline() == b"ended\n"
-            number, _, acknowledged = heard.decode().partition(" ")
-            with Journal(path) as journal:
-                for generation in journal.unfinished():
-                    assert generation.asked.prompt_ids == PROMPT
-                    if str(generation.id) == number:
-                        assert_state_after(generation, seed, len(acknowledged))
-                    verified[generation.id] = generation.token_ids[: generation.num_verified]
-                if seed % 10 == 9:
-                    sync(journal)
-                    assert not journal.pending()
-                    assert not journal.unfinished()
-        server.stdin.close()
-    with Journal(path) as journal:
+    want = target_alone(num_tokens=NUM_TOKENS)
+    alone = {seed: drafter_alone(seed, SAMPLED, NUM_TOKENS) for seed in (TARGET, OTHER)}
+    offline = f"http://127.0.0.1:{unused_port()}"
+    num_killed: Counter[str] = Counter()
+    waiting: dict[int, Generation] = {}
+    with toy_loop(SlowEngine()) as (loop, _), serving(loop) as online, Devices(tmp_path) as devices:
+        while num_killed.total() < NUM_KILLS:
+            state = chance.choice(["offline", "hybrid", "reconciling"])
+            fit = [each for each in waiting.values() if bool(each.provisional_ids) == (state == "reconciling")]
+            before = None if state == "offline" or not fit else chance.choice(fit)
+            if before is None and state == "reconciling":
+                continue
+            number, seed = before.id if before else 0, chance.choice([TARGET, OTHER])
+            num_heard = chance.choice([0, 0, 1, 2, 4, 8, 30])  # 0: while it opens the journal, too
+            num_heard += len(before.token_ids) if before and num_heard else 0
+            url = offline if state == "offline" else online
+            words = devices.run(url, number, seed, num_heard, chance.uniform(0, 0.02))
+            num_killed[state] += words[-1:] != ["f"]  # otherwise it was over before
+            number = number or int(words[0] if words else 0)
+            with Journal(tmp_path / "journal.sqlite") as journal:
+                waiting = {each.id: each for each in [*journal.unfinished(), *journal.pending()]}
+                if number:
+                    found = journal.generation(number)
+                    assert found.verified_ids == want[: found.num_verified]
+                    assert found.num_verified >= sum(word[0] == "v" for word in words)
+                    assert found.num_verified >= (before.num_verified if before else 0)
+                    if state == "offline":
+                        assert found.token_ids == alone[seed][: len(found.token_ids)]
+        print(num_killed)
+        for number in waiting:
+            assert devices.run(online, number, OTHER)[-1] == "f"
+    with Journal(tmp_path / "journal.sqlite") as journal:
         journal.check_integrity()
-        for number, token_ids in verified.items():
-            assert journal.generation(number).token_ids[: len(token_ids)] == token_ids
-
-
-def assert_state_after(generation: Generation, seed: int, num_steps: int) -> None:
-    writer = Writer(seed)
-    for _ in range(num_steps):
-        writer.step()
-    if not writer.model.matches(generation):
-        writer.step()
-        assert writer.model.matches(generation), f"seed {seed}, {num_steps} steps"
+        finished = [found for each in journal.conversations() for found in journal.generations(each.name)]
+    assert all(found.verified_ids == want and found.finish for found in finished)
+    assert min(num_killed.values()) > NUM_KILLS / 10
 
 
 @contextmanager
@@ -124,6 +154,83 @@ def test_a_full_disk_at_every_write_keeps_the_old_state_and_the_next_write_bring
             assert journal.generation(record.id).token_ids == [*streamed, 99]
             journal.check_integrity()
     assert refused > 50
+
+
+@pytest.mark.parametrize("is_freed", [True, False], ids=["freed in time", "full to the end"])
+def test_a_disk_that_fills_up_in_the_middle_of_an_answer(is_freed: bool, tmp_path: Path) -> None:
+    """The answer goes on; what could not be written is told, and made up for when there is room."""
+    want = target_alone(num_tokens=NUM_TOKENS)
+    codec = toy_codec(tmp_path / "model")
+    request = GenerationRequest(ASKED.prompt_ids, NUM_TOKENS, SAMPLED)
+
+    async def answer(scribe: Scribe, request: GenerationRequest, url: str) -> AsyncIterator[Answering]:
+        with ThreadPoolExecutor(1) as executor, closing(scribe):
+            session = Session(WebSocketLink(url), None, AheadPace(), executor)
+            async with aclosing(tell(session, request, codec, [], scribe)) as events:
+                async for event in events:
+                    yield event
+
+    async def main(journal: Journal, url: str) -> tuple[list[int], Finished]:
+        log = Path(f"{journal.path}-wal")
+        scribe, heard = await Scribe.begin(journal, ASKED, None), list[int]()
+        with ExitStack() as disk:
+            async for event in answer(scribe, request, url):
+                if isinstance(event, Finished):
+                    return heard, event
+                assert isinstance(event, Piece)
+                assert event.token
+                heard.append(event.token.token_id)
+                if len(heard) == 20:
+                    disk.enter_context(no_room(log.stat().st_size))  # noqa: ASYNC240  it is done at once
+                if len(heard) == 40 and is_freed:
+                    disk.close()
+        raise AssertionError
+
+    async def resume(journal: Journal, number: int, url: str) -> Finished:
+        scribe, found = await Scribe.resume(journal, number)
+        *_, last = [event async for event in answer(scribe, replace(request, verified_ids=found.verified_ids), url)]
+        assert isinstance(last, Finished)
+        return last
+
+    with toy_loop() as (loop, _), serving(loop) as url, Journal(tmp_path / "journal.sqlite") as journal:
+        heard, finished = asyncio.run(main(journal, url))
+        assert heard == want
+        [conversation] = journal.conversations()
+        [found] = journal.generations(conversation.name)
+        if is_freed:
+            assert finished.not_kept is None
+        else:
+            assert isinstance(finished.not_kept, DiskFull)
+            assert 20 <= found.num_verified < NUM_TOKENS
+            assert found.verified_ids == want[: found.num_verified]
+            assert asyncio.run(resume(journal, found.id, url)).not_kept is None
+        found = journal.generation(found.id)
+        assert (found.verified_ids, found.provisional_ids, found.finish) == (want, [], "length")
+        journal.check_integrity()
+
+
+def test_a_write_that_nobody_waits_for_any_more_is_done_before_the_end(tmp_path: Path) -> None:
+    """Whoever resumes the answer next must not be overtaken by it."""
+
+    async def main(journal: Journal) -> None:
+        scribe = await Scribe.begin(journal, ASKED, None)
+        with closing(sqlite3.connect(journal.path, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(scribe.write([Token(len(ASKED.prompt_ids), 7, None)]))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            writing.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not writing.done()
+            stranger.execute("COMMIT")
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        scribe.close()
+        assert [found.token_ids for found in journal.unfinished()] == [[7]]
+
+    with Journal(tmp_path / "journal.sqlite", busy_s=30) as journal:
+        asyncio.run(main(journal))
 
 
 def test_a_full_disk_while_it_is_made_leaves_nothing_that_cannot_be_opened(tmp_path: Path) -> None:

@@ -283,7 +283,8 @@ def test_threads_and_a_second_connection_write_at_once(journal: Journal) -> None
 def test_processes_make_and_write_it_at_once(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     program = (
-        "import sys, pathlib; from tests.edge_runtime.journal.writer import *; sys.stdin.read(1)\n"
+        "import sys, pathlib; from edge_runtime.journal import Asked, Journal\n"
+        "from tests.edge_runtime.journal.writer import PROMPT, Writer; sys.stdin.read(1)\n"
         "for seed in range(3):\n"
         "    with Journal(pathlib.Path(sys.argv[1]), busy_s=60) as journal:\n"
         "        record = journal.begin(Asked(PROMPT, 100)); writer = Writer(seed, record)\n"

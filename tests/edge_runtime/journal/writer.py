@@ -1,18 +1,11 @@
-"""A process that writes into a journal and says what it believes committed, to be killed; a model of what it wrote.
+"""Writes into a journal what follows from a seed, and keeps a model of what it wrote."""
 
-Run as a program it is a fork server: it imports once, and starts a writer for every line `path pipe seed` it reads.
-"""
-
-import os
 import random
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from edge_runtime.journal import Asked, Generation, Journal, Record
+from edge_runtime.journal import Generation, Record
 
 PROMPT = [5, 6, 7]
-NUM_STEPS = 400
 
 
 @dataclass
@@ -59,34 +52,3 @@ class Writer:
             if record:
                 record.retract(position)
             del model.token_ids[position - len(PROMPT) :]
-
-
-def write(path: Path, seed: int) -> None:
-    """Say the generation's number, then a dot for each step that was committed."""
-    with Journal(path) as journal:
-        record = journal.begin(Asked(PROMPT, 100))
-        os.write(1, b"%d " % record.id)
-        writer = Writer(seed, record)
-        for _ in range(NUM_STEPS):
-            writer.step()
-            os.write(1, b".")
-
-
-def serve() -> None:
-    """For each line start a writer whose standard output is the named pipe, say its process id, and when it ended."""
-    for line in sys.stdin:
-        path, output, seed = line.rsplit(maxsplit=2)
-        pipe = os.open(output, os.O_WRONLY)
-        child = os.fork()
-        if child == 0:
-            os.dup2(pipe, 1)
-            write(Path(path), int(seed))
-            os._exit(0)
-        os.close(pipe)
-        os.write(1, b"%d\n" % child)
-        os.waitpid(child, 0)
-        os.write(1, b"ended\n")
-
-
-if __name__ == "__main__":
-    serve()

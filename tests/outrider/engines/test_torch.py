@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outrider.engines import Chunk, EngineSettings
-from outrider.engines.torch import TorchEngine
+from outrider.engines import Chunk, Engine, EngineSettings, open_engine
 from outrider.errors import EngineError, InvalidModel, InvalidParameter, InvalidToken
 from outrider.manifest import ModelFolder
 from tests.outrider.engines.tiny import N_VOCAB, tiny_hf, tiny_manifest
@@ -25,13 +24,13 @@ def path_to(row: int) -> list[int]:
 
 
 @pytest.fixture
-def engine(hf_folder: ModelFolder) -> Iterator[TorchEngine]:
-    engine = TorchEngine(hf_folder, SETTINGS)
+def engine(hf_folder: ModelFolder) -> Iterator[Engine]:
+    engine = open_engine(hf_folder, SETTINGS)
     yield engine
     engine.close()
 
 
-def chain(engine: TorchEngine, token_ids: list[int]) -> np.ndarray:
+def chain(engine: Engine, token_ids: list[int]) -> np.ndarray:
     sequence = engine.allocate()
     row = engine.extend([Chunk(sequence, token_ids, 1)])[0][0]
     engine.release(sequence)
@@ -39,7 +38,7 @@ def chain(engine: TorchEngine, token_ids: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("history", [[], TOKENS[:1], TOKENS[:70]], ids=["empty", "one", "many"])
-def test_every_row_of_a_tree_is_its_path_run_as_a_chain(engine: TorchEngine, history: list[int]) -> None:
+def test_every_row_of_a_tree_is_its_path_run_as_a_chain(engine: Engine, history: list[int]) -> None:
     sequence, other = engine.allocate(), engine.allocate()
     engine.extend([Chunk(sequence, history, 0)])
     rows, beside = engine.extend([Chunk(sequence, TREE, 7, PARENTS), Chunk(other, TOKENS[:11], 1)])
@@ -51,7 +50,7 @@ def test_every_row_of_a_tree_is_its_path_run_as_a_chain(engine: TorchEngine, his
 
 
 @pytest.mark.parametrize("row", [3, 5, 6, 4])
-def test_a_kept_path_goes_on_as_a_chain(engine: TorchEngine, row: int) -> None:
+def test_a_kept_path_goes_on_as_a_chain(engine: Engine, row: int) -> None:
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, TOKENS[:40], 0)])
     engine.extend([Chunk(sequence, TREE, 1, PARENTS)])
@@ -62,7 +61,7 @@ def test_a_kept_path_goes_on_as_a_chain(engine: TorchEngine, row: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_tree_must_be_pruned_before_it_grows(engine: TorchEngine) -> None:
+def test_a_tree_must_be_pruned_before_it_grows(engine: Engine) -> None:
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, TOKENS[:4], 0)])
     engine.extend([Chunk(sequence, TREE, 1, PARENTS)])
@@ -76,7 +75,7 @@ def test_a_tree_must_be_pruned_before_it_grows(engine: TorchEngine) -> None:
     np.testing.assert_allclose(found, chain(engine, TOKENS[:6]), atol=1e-4)
 
 
-def test_keeping_nothing_is_forgetting_the_tree(engine: TorchEngine) -> None:
+def test_keeping_nothing_is_forgetting_the_tree(engine: Engine) -> None:
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, TOKENS[:4], 0)])
     engine.extend([Chunk(sequence, TREE, 0, PARENTS)])
@@ -86,7 +85,7 @@ def test_keeping_nothing_is_forgetting_the_tree(engine: TorchEngine) -> None:
 
 
 @pytest.mark.parametrize("rows", [[7], [-1], [1, 0], [0, 0]])
-def test_rows_that_are_no_path(engine: TorchEngine, rows: list[int]) -> None:
+def test_rows_that_are_no_path(engine: Engine, rows: list[int]) -> None:
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, TREE, 0, PARENTS)])
     with pytest.raises(EngineError, match="no path"):
@@ -94,12 +93,12 @@ def test_rows_that_are_no_path(engine: TorchEngine, rows: list[int]) -> None:
 
 
 @pytest.mark.parametrize("parents", [[0, 0], [-2, 0], [-1, 1]])
-def test_parents_that_make_no_tree(engine: TorchEngine, parents: list[int]) -> None:
+def test_parents_that_make_no_tree(engine: Engine, parents: list[int]) -> None:
     with pytest.raises(EngineError, match="after the token it follows"):
         engine.extend([Chunk(engine.allocate(), [1, 2], 1, parents)])
 
 
-def test_a_bad_id_never_reaches_the_model(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_id_never_reaches_the_model(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr(engine._model, "forward", lambda **given: seen.append(given))
     with pytest.raises(InvalidToken):
@@ -107,7 +106,7 @@ def test_a_bad_id_never_reaches_the_model(engine: TorchEngine, monkeypatch: pyte
     assert seen == []
 
 
-def test_a_failing_model_is_an_engine_error(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_model_is_an_engine_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise RuntimeError("out of memory\nand a long story")
 
@@ -122,7 +121,7 @@ def test_other_architectures_agree_with_transformers_itself(tmp_path: Path, mode
     import transformers
 
     folder = tiny_hf(tmp_path / "model", model_type, head_dim=16)
-    engine = TorchEngine(folder, SETTINGS)
+    engine = open_engine(folder, SETTINGS)
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, TOKENS[:30], 0)])
     found = engine.extend([Chunk(sequence, TOKENS[30:40], 10)])[0]
@@ -134,21 +133,21 @@ def test_other_architectures_agree_with_transformers_itself(tmp_path: Path, mode
 
 
 def test_the_context_stays_within_a_sliding_window(tmp_path: Path) -> None:
-    engine = TorchEngine(tiny_hf(tmp_path / "model", "mistral", sliding_window=100), SETTINGS)
+    engine = open_engine(tiny_hf(tmp_path / "model", "mistral", sliding_window=100), SETTINGS)
     assert engine.max_context == 100
     engine.close()
 
 
 def test_a_folder_that_is_no_model(empty: Path) -> None:
     with pytest.raises(InvalidModel, match="no model transformers can load"):
-        TorchEngine(tiny_manifest(empty, "hf", "."), SETTINGS)
+        open_engine(tiny_manifest(empty, "hf", "."), SETTINGS)
 
 
 def test_a_broken_safetensors_file(tmp_path: Path) -> None:
     folder = tiny_hf(tmp_path / "model")
     (folder.path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00nonsense")
     with pytest.raises(InvalidModel):
-        TorchEngine(folder, SETTINGS)
+        open_engine(folder, SETTINGS)
 
 
 def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
@@ -158,12 +157,12 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
     (folder.path / "model.safetensors").unlink()
     torch.save({}, folder.path / "pytorch_model.bin")
     with pytest.raises(InvalidModel):
-        TorchEngine(folder, SETTINGS)
+        open_engine(folder, SETTINGS)
 
 
 def test_a_providers_name_it_does_not_know(hf_folder: ModelFolder) -> None:
     with pytest.raises(InvalidParameter, match="cpu or cuda"):
-        TorchEngine(hf_folder, EngineSettings(provider="qnn"))
+        open_engine(hf_folder, EngineSettings(provider="qnn"))
 
 
 def test_scores_that_are_bent_agree_with_transformers_itself(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_scores_that_are_bent_agree_with_transformers_itself(tmp_path: Path) -> 
     import transformers
 
     folder = tiny_hf(tmp_path / "model", "gemma2", head_dim=16, attn_logit_softcapping=0.5)
-    engine = TorchEngine(folder, SETTINGS)
+    engine = open_engine(folder, SETTINGS)
     found = engine.extend([Chunk(engine.allocate(), TOKENS[:40], 40)])[0]
     engine.close()
     rows = {}
@@ -185,7 +184,7 @@ def test_scores_that_are_bent_agree_with_transformers_itself(tmp_path: Path) -> 
     assert np.abs(found - rows[None]).max() > 0.01
 
 
-def many_at_once(engine: TorchEngine) -> list[np.ndarray]:
+def many_at_once(engine: Engine) -> list[np.ndarray]:
     """Three sessions of unequal lengths in passes of every kind: a fill, drafts, a tree, a token alone."""
     sequences = [engine.allocate() for _ in range(3)]
     calls = [
@@ -202,7 +201,7 @@ def many_at_once(engine: TorchEngine) -> list[np.ndarray]:
     return rows
 
 
-def test_rounding_sizes_up_changes_nothing(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounding_sizes_up_changes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     padded = many_at_once(engine)
     shapes = []
     run = engine._run
@@ -215,7 +214,7 @@ def test_rounding_sizes_up_changes_nothing(engine: TorchEngine, monkeypatch: pyt
     assert [shape.num_tokens for shape in shapes] == [94, 49, 2]
 
 
-def test_sizes_rounded_to_one_shape_agree_in_every_bit(engine: TorchEngine) -> None:
+def test_sizes_rounded_to_one_shape_agree_in_every_bit(engine: Engine) -> None:
     sequence = engine.allocate()
     engine.extend([Chunk(sequence, TOKENS[:40], 0)])
     expected = engine.extend([Chunk(sequence, TOKENS[40:48], 8)])[0]
@@ -226,7 +225,7 @@ def test_sizes_rounded_to_one_shape_agree_in_every_bit(engine: TorchEngine) -> N
 
 
 def test_one_pass_takes_all_sessions_and_runs_over_their_tokens_only(
-    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
     forward = engine._model.forward
@@ -238,7 +237,7 @@ def test_one_pass_takes_all_sessions_and_runs_over_their_tokens_only(
     assert sizes == [(1, 128)]
 
 
-def test_a_tree_that_nobody_pruned_is_not_copied(engine: TorchEngine) -> None:
+def test_a_tree_that_nobody_pruned_is_not_copied(engine: Engine) -> None:
     source, target = engine.allocate(), engine.allocate()
     engine.extend([Chunk(source, TOKENS[:4], 0)])
     engine.extend([Chunk(source, TREE, 1, PARENTS)])
@@ -252,7 +251,7 @@ def test_a_tree_that_nobody_pruned_is_not_copied(engine: TorchEngine) -> None:
 def test_an_attention_of_another_kind_is_refused(tmp_path: Path) -> None:
     folder = tiny_hf(tmp_path / "model", "gpt_oss", head_dim=16, num_local_experts=2, num_experts_per_tok=1)
     with pytest.raises(InvalidModel, match="attention of its own"):
-        TorchEngine(folder, SETTINGS)
+        open_engine(folder, SETTINGS)
 
 
 def has_cuda() -> bool:
@@ -265,7 +264,7 @@ def has_cuda() -> bool:
 def test_recorded_passes_say_what_plain_ones_say(hf_folder: ModelFolder) -> None:
     """The same calls thrice: run plainly, recorded, replayed. bfloat16 against float32, so near and not equal."""
     settings = EngineSettings(max_context=256, max_sequences=3, provider="cuda")
-    engine, on_cpu = TorchEngine(hf_folder, settings), TorchEngine(hf_folder, SETTINGS)
+    engine, on_cpu = open_engine(hf_folder, settings), open_engine(hf_folder, SETTINGS)
     expected = many_at_once(on_cpu)
     plain, recorded, replayed = (many_at_once(engine) for _ in range(3))
     assert engine._graphs is not None
