@@ -5,6 +5,9 @@
 
 import logging
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,9 +20,12 @@ from cloud_verifier.schemas import JSON, MSGPACK, ErrorAnswer, ErrorBody, write
 from cloud_verifier.telemetry import CLIENT_LEFT, mark_refused, request_id_of
 from outrider.errors import InvalidParameter, OutriderError, Unauthorized
 
-__all__ = ["answer", "answer_errors", "headers_of", "refuse", "told"]
+__all__ = ["NOTHING", "answer", "answer_errors", "headers_of", "refuse", "told"]
 
 logger = logging.getLogger(__name__)
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+Refusal: TypeAlias = Callable[[HTTPConnection, OutriderError, Mapping[str, str]], Response]
 
 
 def answer(request: HTTPConnection, content: Struct, status: int = 200) -> Response:
@@ -31,11 +37,11 @@ def told(error: OutriderError, request_id: str) -> ErrorAnswer:
     return ErrorAnswer(ErrorBody(error.code, str(error), request_id))
 
 
-def refuse(request: HTTPConnection, error: OutriderError, headers: dict[str, str] | None = None) -> Response:
+def refuse(request: HTTPConnection, error: OutriderError, headers: Mapping[str, str] = NOTHING) -> Response:
     """The answer that an error is, to a request or to a WebSocket's handshake."""
     mark_refused(request.scope, error)
     response = answer(request, told(error, request_id_of(request)), error.http_status)
-    response.headers.update({**headers_of(error), **(headers or {})})
+    response.headers.update({**headers_of(error), **headers})
     return response
 
 
@@ -49,19 +55,19 @@ def headers_of(error: OutriderError) -> dict[str, str]:
     return headers
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Give every error that can leave a door its status and its shape."""
+def answer_errors(app: FastAPI, refuse: Refusal = refuse, page: str = "docs/protocol.md") -> None:
+    """Give every error that can leave a door its status and its shape. `page` says what there is."""
 
     async def ours(request: Request, error: Exception) -> Response:
         if not isinstance(error, OutriderError):
             raise error
-        return refuse(request, error)
+        return refuse(request, error, NOTHING)
 
     async def theirs(request: Request, error: Exception) -> Response:
         """No such route, no such method, and what a dependency of the framework's refuses."""
         status = error.status_code if isinstance(error, HTTPException) else 400
         headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-        refusal = InvalidParameter(f"{request.method} is not for this address; see docs/protocol.md")
+        refusal = InvalidParameter(f"{request.method} is not for this address; see {page}")
         refusal.http_status = status
         return refuse(request, refusal, headers)
 
@@ -70,7 +76,7 @@ def answer_errors(app: FastAPI) -> None:
 
     async def failed(request: Request, error: Exception) -> Response:
         logger.error("a request failed", extra={"request_id": request_id_of(request)}, exc_info=error)
-        return refuse(request, OutriderError("the verifier failed; tell its operator the request's id"))
+        return refuse(request, OutriderError("the service failed; tell its operator the request's id"), NOTHING)
 
     app.add_exception_handler(OutriderError, ours)
     app.add_exception_handler(HTTPException, theirs)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud_verifier.refusal import refuse
-from cloud_verifier.settings import ServiceSettings
+from cloud_verifier.refusal import Refuse, refuse
+from cloud_verifier.settings import DoorSettings
 from outrider.errors import Refused, TooLarge, TooMany, TooSlow, Unauthorized
 
 __all__ = ["MAX_HEAD_BYTES", "Bucket", "Guard", "max_body_bytes", "max_message_bytes"]
@@ -55,8 +55,9 @@ class Bucket:
 class Guard:
     """ASGI middleware behind the gate."""
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, settings: DoorSettings, max_body_bytes: int, refuse: Refuse = refuse) -> None:
         self._app = app
+        self._refuse = refuse
         self._settings = settings
         self._max_body_bytes = max_body_bytes
         self._buckets: dict[str, Bucket] = {}
@@ -74,7 +75,7 @@ class Guard:
                 return
             self._enter(credential)
         except Refused as error:
-            await refuse(error, scope, send)
+            await self._refuse(error, scope, send)
             return
         try:
             if scope["type"] == "websocket":
@@ -114,9 +115,9 @@ class Guard:
                     if not event.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
-            await refuse(TooSlow("the body did not come in time; send it at once"), scope, send)
+            await self._refuse(TooSlow("the body did not come in time; send it at once"), scope, send)
         except TooLarge as error:
-            await refuse(error, scope, send)
+            await self._refuse(error, scope, send)
         return None
 
     def _too_large(self) -> TooLarge:

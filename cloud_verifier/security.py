@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cloud_verifier.refusal import refuse
-from cloud_verifier.settings import ServiceSettings
+from cloud_verifier.refusal import Refuse, refuse
+from cloud_verifier.settings import DoorSettings
 from outrider.errors import Forbidden, Refused, Unauthorized, WrongContentType
 
 __all__ = ["ANONYMOUS", "OPEN_PATHS", "Gate", "credential_of"]
@@ -24,10 +24,11 @@ HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9.-]+))(?::[0-9]{1
 
 
 class Gate:
-    """ASGI middleware, the first that may refuse."""
+    """ASGI middleware, the first that may refuse, in the words of `refuse`."""
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: DoorSettings, refuse: Refuse = refuse) -> None:
         self._app = app
+        self._refuse = refuse
         self._tokens = settings.tokens
         self._is_public = settings.is_public
 
@@ -36,7 +37,7 @@ class Gate:
             try:
                 self._admit(scope)
             except Refused as error:
-                await refuse(error, scope, send)
+                await self._refuse(error, scope, send)
                 return
         await self._app(scope, receive, send)
 
@@ -47,7 +48,7 @@ class Gate:
             if not self._is_public:
                 _check_host(_values(headers, b"host"))
             if any(_values(headers, b"origin")):
-                raise Forbidden("web pages are not served; use a program, or start the verifier with tokens")
+                raise Forbidden("web pages are not served; use a program, or have the service ask for tokens")
         if scope["type"] == "http" and scope["path"] in OPEN_PATHS:
             return
         credential = ANONYMOUS
@@ -83,7 +84,7 @@ def _check_host(values: list[bytes]) -> None:
     """A page of another site that had its name resolve to this machine still names that site."""
     match = HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
     if match is None or not _is_own_name(match["v6"] or match["name"]):
-        raise Forbidden("the request names another host; call this verifier as localhost, 127.0.0.1 or [::1]")
+        raise Forbidden("the request names another host; call this service as localhost, 127.0.0.1 or [::1]")
 
 
 def _is_own_name(name: str) -> bool:

@@ -6,6 +6,7 @@ Knows nothing of the application behind it.
 
 import asyncio
 import logging
+import math
 import ssl
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from cloud_verifier.drain import DrainingServer
 from cloud_verifier.guard import MAX_HEAD_BYTES, Bucket, max_message_bytes
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.service import create_app
-from cloud_verifier.settings import ServiceSettings
+from cloud_verifier.settings import DoorSettings, ServiceSettings
 from outrider.errors import InvalidParameter
 
-__all__ = ["create_server", "tls_context"]
+__all__ = ["BoundedServer", "bounded", "create_server", "tls_context"]
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.WARNING)  # below it the library logs what was sent
@@ -39,8 +40,14 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close
 def create_server(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> uvicorn.Server:
     """The service over a running verifier, ready to run on sockets of the caller's."""
     settings = settings or ServiceSettings()
-    config = _Config(create_app(verifier, settings), settings, verifier.verifier.max_context)
-    return _Server(config, verifier, settings.grace_s)
+    max_bytes = max_message_bytes(verifier.verifier.max_context)
+    config = bounded(create_app(verifier, settings), settings, max_bytes)  # what was open was drained: 1 s is enough
+    return _VerifierServer(config, verifier, settings.grace_s)
+
+
+def bounded(app: ASGIApp, settings: DoorSettings, max_bytes: int, grace_s: float = 1.0) -> "_Config":
+    """What a BoundedServer needs to run `app`; a stop leaves `grace_s` seconds to requests that are open."""
+    return _Config(app, settings, max_bytes, grace_s)
 
 
 def tls_context(certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
@@ -62,7 +69,7 @@ def _no_password() -> str:
 
 
 class _Config(uvicorn.Config):
-    def __init__(self, app: ASGIApp, settings: ServiceSettings, max_context: int) -> None:
+    def __init__(self, app: ASGIApp, settings: DoorSettings, max_bytes: int, grace_s: float) -> None:
         self.settings = settings
         tls = settings.tls
         super().__init__(
@@ -72,17 +79,17 @@ class _Config(uvicorn.Config):
             access_log=False,
             http=_Http,
             ws=_WebSocket,
-            ws_max_size=max_message_bytes(max_context),
+            ws_max_size=max_bytes,
             ws_per_message_deflate=False,  # lengths would leak repeats, and it costs more than it saves
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             proxy_headers=False,
-            timeout_graceful_shutdown=1,  # after the drain, which has said all there was to say
+            timeout_graceful_shutdown=max(1, math.ceil(grace_s)),
             server_header=False,
             ssl_context_factory=None if tls is None else (lambda config, default: tls),
         )
 
 
-class _Server(DrainingServer):
+class BoundedServer(uvicorn.Server):
     """Listens as uvicorn does, but gives a TLS handshake no more time than a request's head."""
 
     config: _Config
@@ -105,6 +112,10 @@ class _Server(DrainingServer):
             for socket in sockets or []
         ]
         self.started = True
+
+
+class _VerifierServer(BoundedServer, DrainingServer):
+    """Listens like the one, leaves like the other."""
 
 
 class _Http(H11Protocol):

@@ -46,7 +46,7 @@ def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) 
         openapi_url=None,
         lifespan=lifespan,
         middleware=[
-            Middleware(ObserveRequests, telemetry=telemetry),
+            Middleware(ObserveRequests, metrics=telemetry.metrics),
             Middleware(Gate, settings=settings),
             Middleware(Guard, settings=settings, max_body_bytes=max_body_bytes(verifier.verifier.max_context)),
         ],

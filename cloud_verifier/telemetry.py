@@ -50,11 +50,11 @@ def mark_refused(scope: Scope, error: OutriderError) -> None:
 
 
 class ObserveRequests:
-    """ASGI middleware, the outermost: gives every request its id, and counts and logs it when it is over."""
+    """ASGI middleware, the outermost: gives every request its id, and logs it, and counts it, when it is over."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
         self._app = app
-        self._telemetry = telemetry
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -81,12 +81,12 @@ class ObserveRequests:
     def _over(self, scope: Scope, status: int, elapsed_s: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         refused = scope["state"].get("refused", "")
-        if refused:
-            self._telemetry.metrics.refused(refused)
-        if scope["type"] == "http":
-            self._telemetry.metrics.request(route, status, elapsed_s)
-        elif not refused:
+        if scope["type"] != "http" and not refused:
             return  # a session tells of itself
+        if self._metrics is not None and refused:
+            self._metrics.refused(refused)
+        if self._metrics is not None and scope["type"] == "http":
+            self._metrics.request(route, status, elapsed_s)
         level = logging.DEBUG if route in PROBES else logging.INFO
         fields = {"request_id": scope["state"]["request_id"], "route": route, "status": status, "refused": refused}
         logger.log(level, "request", extra={**fields, "duration_ms": round(elapsed_s * 1000, 3)})

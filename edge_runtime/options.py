@@ -11,7 +11,7 @@ from outrider.search import SearchParams
 from outrider.stops import StopStrings
 from outrider.wire import MAX_LOGPROBS
 
-__all__ = ["MAX_TOKENS", "Message", "Options", "check_request"]
+__all__ = ["LIMIT", "MAX_ANSWERS", "MAX_TOKENS", "Message", "Options", "TokenIds", "check_request"]
 
 Message = dict[str, str]  # role and content
 
@@ -20,12 +20,19 @@ LIMIT = 2**20  # tokens that may be asked for
 MAX_ANSWERS = 128
 
 
+class TokenIds(tuple[int, ...]):
+    """A prompt that is ids of the model's already."""
+
+    __slots__ = ()
+
+
 class Options(TypedDict, total=False):
     """What may be said about an answer, besides how it is sampled."""
 
     max_tokens: int  # at most; 256
     is_chat: bool  # False continues the prompt as it is
     stop: Sequence[str]
+    stop_ids: Sequence[int]  # besides the model's own
     num_logprobs: int
     wants_receipt: bool
     is_strict: bool  # never provisional: without a verifier there is an error
@@ -34,14 +41,23 @@ class Options(TypedDict, total=False):
 
 
 def check_request(
-    prompt: str | Sequence[Message], params: SamplingParams | None = None, *, n: int = 1, **options: Unpack[Options]
+    prompt: str | TokenIds | Sequence[Message],
+    params: SamplingParams | None = None,
+    *,
+    n: int = 1,
+    **options: Unpack[Options],
 ) -> None:
     """Raises EmptyPrompt or InvalidParameter, before anything is loaded for a request that cannot be. MissingExtra
     for a grammar, where the library for them is not installed."""
     max_tokens, num_logprobs = options.get("max_tokens", MAX_TOKENS), options.get("num_logprobs", -1)
     if not 1 <= max_tokens <= LIMIT:
         raise InvalidParameter(f"max_tokens is {max_tokens}; give a number from 1 to {LIMIT}")
-    if not (prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt)).strip():
+    if isinstance(prompt, TokenIds):
+        is_empty = not prompt
+    else:
+        text = prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt)
+        is_empty = not text.strip()
+    if is_empty:
         raise EmptyPrompt("the prompt is empty; say something")
     StopStrings(options.get("stop", ()))
     if not -1 <= num_logprobs <= MAX_LOGPROBS:

@@ -1,5 +1,7 @@
 """Chooses a device's parts by name: the drafter, and whose tokenizer. Knows no text and no screen."""
 
+from dataclasses import replace
+
 from cloud_verifier.target import compiler_of
 from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafter, LookupDrafter, ModelDrafter
 from edge_runtime.journal import Journal
@@ -83,6 +85,6 @@ def _same_vocabulary(folder: ModelFolder, other: ModelFolder) -> bool:
 
 def _model_drafter(folder: ModelFolder, settings: EngineSettings, progress: Progress) -> ModelDrafter:
     progress(f"loading {folder.name}", 0, 1)
-    engine = open_engine(folder, settings)
+    engine = open_engine(folder, replace(settings, max_sequences=1))  # one list at a time
     progress(f"loading {folder.name}", 1, 1)
     return ModelDrafter(engine, name=folder.name, constrain=compiler_of(folder))

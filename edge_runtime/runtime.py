@@ -4,21 +4,23 @@ Knows what a prompt is; leaves tokens to the session, models to the engines and 
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
 
+from cloud_verifier.admission import check_ids
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.answer import Answering, tell
+from edge_runtime.blocking import iterate
 from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal, Scribe
-from edge_runtime.links import InProcessLink, Link, WebSocketLink
-from edge_runtime.options import MAX_TOKENS, Message, Options, check_request
+from edge_runtime.links import InProcessLink, Link, NoLink, WebSocketLink
+from edge_runtime.options import MAX_TOKENS, Message, Options, TokenIds, check_request
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
 from edge_runtime.request import GenerationRequest
@@ -27,7 +29,7 @@ from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, VocabularyMismatch
-from outrider.manifest import ModelFolder
+from outrider.manifest import Manifest, ModelFolder
 from outrider.progress import Progress, silent
 from outrider.search import SearchParams
 from outrider.tokens import TextCodec
@@ -39,7 +41,7 @@ class Runtime:
     """One target, here or behind a link, and a drafter for it. Make one with `local` or `remote`; close it.
 
     with Runtime.local() as runtime:
-        async for event in runtime.generate("Write a haiku."):
+        for event in runtime.answer("Write a haiku."):
             if isinstance(event, Piece):
                 print(event.text, end="")
     """
@@ -54,9 +56,11 @@ class Runtime:
         verifier: LocalVerifier | None = None,
         target: str = "",
         journal: Journal | None = None,
+        drafting: ThreadPoolExecutor | None = None,
     ) -> None:
         self.drafter = drafter
         self._codec = codec
+        self._folder = folder
         self._manifest = folder.manifest
         self._target = target
         self._open_link = open_link
@@ -66,7 +70,7 @@ class Runtime:
         # Beside each other on the same processor they take turns; over a link the drafter runs ahead.
         self._pace = Pace(verifier.pass_ms) if verifier else AheadPace()
         self._max_ahead = 0 if verifier else MAX_AHEAD
-        self._drafting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
+        self._drafting = drafting or ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
 
     @classmethod
     def local(
@@ -128,7 +132,10 @@ class Runtime:
         )
 
     async def generate(
-        self, prompt: str | Sequence[Message], params: SamplingParams | None = None, **options: Unpack[Options]
+        self,
+        prompt: str | TokenIds | Sequence[Message],
+        params: SamplingParams | None = None,
+        **options: Unpack[Options],
     ) -> AsyncGenerator[Answering, None]:
         """The target's answer to a prompt or to the last of a conversation's messages, then Finished.
 
@@ -144,16 +151,20 @@ class Runtime:
         """
         params = params or SamplingParams()
         check_request(prompt, params, **options)
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        if isinstance(prompt, str) and not options.get("is_chat", True):
-            prompt_ids, messages = self._codec.encode(prompt), []
+        messages: list[Message] = []
+        if isinstance(prompt, TokenIds):
+            prompt_ids = list(prompt)
+            check_ids(prompt_ids, self._manifest.n_vocab)
+        elif isinstance(prompt, str) and not options.get("is_chat", True):
+            prompt_ids = self._codec.encode(prompt)
         else:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
             prompt_ids = self._codec.encode_chat(messages)
         asked = Asked(
             prompt_ids,
             options.get("max_tokens", MAX_TOKENS),
             replace(params, num_prompt=len(prompt_ids)),
-            list(self._manifest.stop_ids),
+            [*self._manifest.stop_ids, *options.get("stop_ids", ())],
             self._target,
             self._manifest.tokenizer_fingerprint,
             messages,
@@ -171,9 +182,18 @@ class Runtime:
                 async for event in events:
                     yield event
 
+    def answer(
+        self,
+        prompt: str | TokenIds | Sequence[Message],
+        params: SamplingParams | None = None,
+        **options: Unpack[Options],
+    ) -> Generator[Answering, None, None]:
+        """What `generate` gives, for code that is not asynchronous."""
+        return iterate(self.generate(prompt, params, **options))
+
     async def generate_several(
         self,
-        prompt: str | Sequence[Message],
+        prompt: str | TokenIds | Sequence[Message],
         params: SamplingParams | None = None,
         *,
         n: int,
@@ -220,6 +240,24 @@ class Runtime:
             max_ahead=self._max_ahead,
             breaker=self._breaker,
         )
+
+    @property
+    def codec(self) -> TextCodec:
+        """The target's tokenizer and chat template."""
+        return self._codec
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the folder that the tokenizer is of."""
+        return self._folder.manifest
+
+    def without_drafts(self) -> "Runtime":
+        """The same target, which nobody drafts for. It lives as long as this runtime and need not be closed."""
+        return Runtime(self._codec, self._folder, None, self._open_link, target=self._target, drafting=self._drafting)
+
+    def alone(self) -> "Runtime":
+        """The same drafter, which nobody verifies: all it says is provisional. It lives as long as this runtime."""
+        return Runtime(self._codec, self._folder, self.drafter, NoLink, drafting=self._drafting)
 
     def network_changed(self) -> None:
         """The system says that there is another network, or one again: the verifier is tried soon."""

@@ -7,7 +7,7 @@ the hash its folder's manifest pins. Knows nothing about tokens or model folders
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -31,8 +31,16 @@ MAX_SECONDS = 1.0
 REFUSED_FILTERS = ("batch", "center", "format", "indent", "pprint", "slice", "urlize", "wordwrap", "xmlattr")
 
 
-def render_chat(template: str, messages: list[dict[str, str]], *, bos_token: str = "", eos_token: str = "") -> str:
-    """The conversation as the model wants to read it, up to where it is to answer.
+def render_chat(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    bos_token: str = "",
+    eos_token: str = "",
+) -> str:
+    """The conversation as the model wants to read it, up to where it is to answer. `tools` are functions that it may
+    call, each as {"type": "function", "function": {...}}; a template that does not know them leaves them out.
 
     Raises InvalidModel when the template fails, reaches for what the sandbox forbids, or asks for too much.
     """
@@ -48,7 +56,7 @@ def render_chat(template: str, messages: list[dict[str, str]], *, bos_token: str
         pieces: list[str] = []
         size = 0
         for piece in program.generate(
-            messages=messages, tools=None, add_generation_prompt=True, bos_token=bos_token, eos_token=eos_token
+            messages=messages, tools=tools, add_generation_prompt=True, bos_token=bos_token, eos_token=eos_token
         ):
             environment.check_time()
             size += len(piece)

@@ -31,6 +31,7 @@ class StopStrings:
         self._stops = list(stops)
         self._held = ""
         self.is_hit = False
+        self.rest = ""  # what came behind the stop string, with it
 
     def feed(self, text: str) -> str:
         """What may be shown now that `text` has come; nothing after a stop string."""
@@ -41,7 +42,9 @@ class StopStrings:
         if found:
             self.is_hit = True
             self._held = ""
-            return text[: min(found)[1]]
+            end, start = min(found)
+            self.rest = text[end:]
+            return text[:start]
         num_held = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - num_held :]
         return text[: len(text) - num_held]

@@ -9,7 +9,7 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -74,19 +74,28 @@ class TextCodec:
         """What the token adds to the text: part of a character, perhaps; nothing for control tokens."""
         return self._pieces.of(token_id)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`, with the start token where the model wants one. Raises InvalidParameter."""
-        return self._ids(text, add_special_tokens=True)
+    def encode(self, text: str, *, is_start: bool = True) -> list[int]:
+        """The ids of `text`, with the start token where the model wants one and the text `is_start` of the list.
+        Raises InvalidParameter."""
+        return self._ids(text, add_special_tokens=is_start)
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+    @property
+    def template(self) -> str:
+        """The chat template; empty where the model has none."""
+        return self._template or ""
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
         """The ids of a conversation, up to where the model is to answer.
 
-        Each message has a `role` and a `content`. A model without a chat template gets the contents as plain text.
-        Raises InvalidModel when the template fails or asks for too much, InvalidParameter for bad text.
+        Each message has a `role` and a `content`; `tools` as for `render_chat`. A model without a chat template gets
+        the contents as plain text. Raises InvalidModel when the template fails or asks for too much, InvalidParameter
+        for bad text.
         """
         if self._template is None:
             return self.encode("\n\n".join(message["content"] for message in messages))
-        return self._ids(render_chat(self._template, messages, **self._marks), add_special_tokens=False)
+        return self._ids(render_chat(self._template, messages, tools=tools, **self._marks), add_special_tokens=False)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of `token_ids`; control tokens and ids without text give nothing, broken bytes give U+FFFD."""

@@ -1,4 +1,4 @@
-"""A real verifier service on a loopback port, for as long as a block runs: in a thread, or in the caller's loop."""
+"""A real server on a loopback port, for as long as a block runs: in a thread, or in the caller's loop."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.server import create_server
@@ -15,20 +17,25 @@ UNHURRIED = ServiceSettings(requests_per_s=1e6, messages_per_s=1e6)  # tests ask
 
 
 @contextlib.contextmanager
-def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = create_server(loop, settings)
+def running(server: uvicorn.Server, port: int = 0) -> Iterator[str]:
+    """Gives host and port."""
+    listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
         time.sleep(0.005)
     try:
-        scheme = "https" if settings.tls else "http"
-        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@contextlib.contextmanager
+def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterator[str]:
+    with running(create_server(loop, settings)) as address:
+        yield f"{'https' if settings.tls else 'http'}://{address}"
 
 
 @contextlib.asynccontextmanager

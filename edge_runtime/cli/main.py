@@ -21,7 +21,7 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
-COMMANDS = ("generate", "sync", "verifier", "pull", "models", "export", "profile")
+COMMANDS = ("generate", "serve", "sync", "verifier", "pull", "models", "export", "profile")
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
     "receipt": "Check what a verifier signed.",

@@ -1,8 +1,5 @@
 """`outrider verifier`: serve one target to devices."""
 
-import ipaddress
-import signal
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +9,7 @@ import typer
 from cloud_verifier.limits import Limits
 from cloud_verifier.signing import load_signer
 from cloud_verifier.target import open_verifier
+from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.cli.verifier_token import token_file
 from edge_runtime.parts import DEFAULT_TARGET
@@ -80,7 +78,7 @@ def verifier(
     service = replace(service, grace_s=grace)
     limits = Limits(lookup_tokens=lookup_tokens)
     signer = load_signer(catalog.home() / "verifier-key.pem")
-    listener = _listen(host, port)
+    listener = listen(host, port)
     settings = EngineSettings(
         num_threads=threads,
         max_context=context,
@@ -94,19 +92,12 @@ def verifier(
             target = open_verifier(folder, settings, progress, limits, signer)
         service = replace(service, model=folder.name, engine=folder.manifest.format)
         server = create_server(target.loop, service)
-
-        def stop(number: int, frame: object) -> None:
-            server.should_exit = True
-
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, stop)
+            stop_at_signals(server)
             listener.listen()  # whoever reads the next line may come at once
-            address, bound = listener.getsockname()[:2]
-            at = f"[{address}]:{bound}" if ":" in address else f"{address}:{bound}"
-            scheme = "https" if service.tls else "http"
             console.print(f"receipts are signed with key {signer.public_key.hex()}", style="dim")
-            console.print(f"{folder.name} verifies at {scheme}://{at}  (Ctrl-C stops it)", markup=False)
+            url = url_of(listener, is_tls=service.tls is not None)
+            console.print(f"{folder.name} verifies at {url}  (Ctrl-C stops it)", markup=False)
             configure_logs(formatter)
             server.run(sockets=[listener])
             console.print("stopped")
@@ -127,43 +118,12 @@ def _service_settings(
         raise InvalidParameter(
             f"there is no token in {tokens}; run: outrider verifier token add NAME --tokens {tokens}"
         )
-    if (cert is None) != (key is None):
-        raise InvalidParameter("a certificate and its key go together; give both --tls-cert and --tls-key")
     if client_ca is not None and cert is None:
         raise InvalidParameter("--client-ca is for TLS; give --tls-cert and --tls-key too")
-    is_public = not _is_loopback(host)
-    if is_public and not is_insecure and not (has_tokens and cert):
-        lacking = " and ".join(
-            word for word, is_there in (("tokens", has_tokens), ("TLS", cert is not None)) if not is_there
-        )
-        raise InvalidParameter(
-            f"{host} is not a loopback address, and the service would have no {lacking}; add tokens with "
-            "`outrider verifier token add NAME`, give --tls-cert and --tls-key, or say --allow-insecure"
-        )
+    how = "add tokens with `outrider verifier token add NAME`"
+    check_exposure(host, cert, key, secrets="tokens", has_secrets=has_tokens, how=how, is_insecure=is_insecure)
     return ServiceSettings(
         tokens=file if file.path.exists() else None,  # one whose last token was revoked lets nobody in
-        is_public=is_public,
+        is_public=not is_loopback(host),
         tls=tls_context(cert, key, client_ca) if cert and key else None,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise InvalidParameter(f"--port is {port}; give a number from 0 to 65535")
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise InvalidParameter(
-            f"{host} port {port} cannot be had ({error.strerror}); choose another with --host or --port"
-        ) from None
-    return listener

@@ -19,7 +19,7 @@ from tests.toy import ToyEngine
 
 PROMPT = [1, 2]
 LENGTH = 3  # of the answer
-NUM_ANSWERS = 8_000
+NUM_ANSWERS = 4_000
 PARAMS = SamplingParams(temperature=1.0, acceptance="rejection", presence_penalty=0.6, top_k=3, num_prompt=2)
 N_VOCAB = 4
 

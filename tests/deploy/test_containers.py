@@ -1,4 +1,4 @@
-"""The container files: what can be said of them without building them. They are built nowhere in this project."""
+"""The container files: what can be said of them without building an image."""
 
 import os
 import re

@@ -1,6 +1,7 @@
 """Small models with random weights and the toy vocabulary, written on the fly, and a plain way to run an ONNX one."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,30 @@ def write_hf(folder: Path, model_type: str) -> Path:
     return folder
 
 
-def write_gguf(file: Path, *, is_tied: bool = False, architecture: str = "llama") -> Path:
-    """A GGUF file with the toy vocabulary, float32; its embeddings are exact in float16."""
+def write_gguf(
+    file: Path,
+    *,
+    is_tied: bool = False,
+    architecture: str = "llama",
+    seed: int = 1,
+    max_context: int = 256,
+    marks: Sequence[str] = (),
+    chat: str = CHAT,
+) -> Path:
+    """A GGUF file with the toy vocabulary, float32; its embeddings are exact in float16.
+
+    `marks` are more control tokens, in places that otherwise only fill up.
+    """
+    tokens = [*TEXTS, *marks, *TOKENS[len(TEXTS) + len(marks) :]]
+    num_fillers = len(tokens) - len(TEXTS) - len(marks)
     file.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> NDArray[np.float32]:
         return (rng.standard_normal((rows, columns)) / columns**0.5).astype(np.float16).astype(np.float32)
 
     writer = gguf.GGUFWriter(file, architecture)
-    writer.add_context_length(256)
+    writer.add_context_length(max_context)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(NUM_LAYERS)
     writer.add_feed_forward_length(NUM_HIDDEN)
@@ -70,12 +85,13 @@ def write_gguf(file: Path, *, is_tied: bool = False, architecture: str = "llama"
     metadata = toy_metadata()
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([3] * len(SPECIALS) + [1] * (len(TEXTS) - len(SPECIALS)) + [5] * (len(TOKENS) - len(TEXTS)))
+    writer.add_token_list(tokens)
+    kinds = [3] * len(SPECIALS) + [1] * (len(TEXTS) - len(SPECIALS)) + [3] * len(marks) + [5] * num_fillers
+    writer.add_token_types(kinds)
     writer.add_token_merges(metadata["tokenizer.ggml.merges"])
     writer.add_eos_token_id(2)
     writer.add_bos_token_id(1)
-    writer.add_chat_template(CHAT)
+    writer.add_chat_template(chat)
     tensors = {"token_embd.weight": matrix(len(TOKENS), WIDTH), "output_norm.weight": np.ones(WIDTH, np.float32)}
     if not is_tied:
         tensors["output.weight"] = matrix(len(TOKENS), WIDTH)

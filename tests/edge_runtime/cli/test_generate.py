@@ -441,7 +441,7 @@ def test_a_port_in_use_is_told(run: Run) -> None:
     assert "or --port" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["generate", "verifier", "profile"])
+@pytest.mark.parametrize("command", ["generate", "serve", "verifier", "profile"])
 def test_help_has_an_example(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0

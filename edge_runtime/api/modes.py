@@ -1,0 +1,130 @@
+"""What a request's `model` chooses: not a model but a way of answering, each with the runtime that answers so.
+
+The ways share one target and one drafter. A drafter that goes to and fro between answers reads them again each time,
+so one answer at a time is drafted for; the others come from the target alone, which says the same. Knows no HTTP.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+from edge_runtime.answer import Answering
+from edge_runtime.api.tasks import cancelled
+from edge_runtime.options import Options, TokenIds
+from edge_runtime.runtime import Runtime
+from outrider.choice import SamplingParams
+from outrider.errors import LinkLost, Moved, UnknownModel
+
+__all__ = ["Mode", "Modes"]
+
+WHY_NOT = {
+    "hybrid": "hybrid needs a verifier, and this server has none; start it with --verifier, or ask for auto",
+    "cloud": "cloud needs a verifier, and this server has none; start it with --verifier, or ask for auto",
+    "local": "local needs a model that drafts, and this server has none; start it with --drafter, or ask for auto",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
+
+    Whoever has `turn` is drafted for.
+    """
+
+    name: str
+    runtime: Runtime
+    plain: Runtime | None
+    turn: asyncio.Lock
+    leaving: asyncio.Event
+
+    @property
+    def has_target(self) -> bool:
+        return self.plain is not None
+
+    async def answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """As Runtime.generate, and Moved from when the server is `leaving`."""
+        async with aclosing(self._answer(prompt, params, **options)) as events:
+            coming: asyncio.Task[Answering | None] | None = None
+            leaving = asyncio.create_task(self.leaving.wait())
+            try:
+                while True:
+                    coming = asyncio.create_task(_next(events))
+                    await asyncio.wait((coming, leaving), return_when=asyncio.FIRST_COMPLETED)
+                    if not coming.done():
+                        raise Moved("this server is stopping; ask again when it is back")
+                    if (event := coming.result()) is None:
+                        return
+                    yield event
+            finally:
+                await cancelled(coming, leaving)
+
+    async def _answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        """Who may be answered without the target waits for the drafter where that is all there is."""
+        if self.plain is not None and self.turn.locked():
+            has_begun = False
+            try:
+                async with aclosing(self.plain.generate(prompt, params, **options)) as events:
+                    async for event in events:
+                        has_begun = True
+                        yield event
+                return
+            except LinkLost:
+                if has_begun or options.get("is_strict", False):
+                    raise
+        async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
+            async for event in events:
+                yield event
+
+
+class Modes:
+    """`runtime` has a target here, or with `is_remote` behind a link. `model` is the target's name, where it has one.
+
+    The runtime stays the caller's to close.
+    """
+
+    def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "") -> None:
+        self._leaving = asyncio.Event()
+        plain, turn = runtime.without_drafts(), asyncio.Lock()
+        auto = Mode("auto", runtime, plain, turn, self._leaving)
+        found = [auto]
+        if is_remote:
+            found += [replace(auto, name="hybrid"), replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock())]
+            if runtime.drafter is not None and runtime.drafter.can_answer:
+                found.append(replace(auto, name="local", runtime=runtime.alone(), plain=None))
+        else:
+            found.append(replace(auto, name="local"))
+        if model and model not in (*WHY_NOT, "auto"):
+            found.append(replace(auto, name=model))
+        self._modes = {mode.name: mode for mode in found}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._modes)
+
+    def leave(self) -> None:
+        """Answers under way end with Moved, and so do those to come."""
+        self._leaving.set()
+
+    def find(self, name: str) -> Mode:
+        """Raises UnknownModel."""
+        mode = self._modes.get(name)
+        if mode is None:
+            sentence = WHY_NOT.get(name) or f"there is no model of that name; ask for one of {', '.join(self._modes)}"
+            error = UnknownModel(sentence)
+            error.http_status = 404
+            raise error
+        return mode
+
+
+async def _next(events: AsyncGenerator[Answering, None]) -> Answering | None:
+    """None after the last."""
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        return None

@@ -1,0 +1,133 @@
+"""What the endpoint gives: OpenAI's objects, and `x_outrider` beside them."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from edge_runtime.api.schemas import ToolCall
+
+__all__ = [
+    "ChatChoice",
+    "ChatCompletion",
+    "ChatLogprobs",
+    "ChatMessageReply",
+    "Completion",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "Model",
+    "Models",
+    "Note",
+    "TokenLogprob",
+    "TopLogprob",
+    "Usage",
+    "event",
+]
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What is to be known of a text, or of a whole answer, that OpenAI has no word for."""
+
+    state: Literal["verified", "provisional"] | UnsetType = UNSET
+    retracted_from: int | UnsetType = UNSET  # characters of the answer that stay; what came after them is void
+    confirmed_to: int | UnsetType = UNSET  # characters of the answer that are verified by now
+    seed: int | UnsetType = UNSET  # the answer's, or the first of several; asked with it, the same comes again
+    provisional: int | UnsetType = UNSET  # tokens at the end that nobody verified
+    drafted: int | UnsetType = UNSET
+    accepted: int | UnsetType = UNSET
+    passes: int | UnsetType = UNSET  # of the target
+
+
+class Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class ChatMessageReply(msgspec.Struct, frozen=True):
+    content: str | None
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    index: int
+    message: ChatMessageReply
+    finish_reason: FinishReason
+    logprobs: ChatLogprobs | None
+    x_outrider: Note
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str | None
+    x_outrider: Note
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class CompletionLogprobs(msgspec.Struct, frozen=True):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(msgspec.Struct, frozen=True):
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: CompletionLogprobs | None
+    x_outrider: Note
+
+
+class Completion(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str | None
+    x_outrider: Note
+    object: Literal["text_completion"] = "text_completion"
+
+
+class Model(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    object: Literal["model"] = "model"
+    owned_by: str = "outrider"
+
+
+class Models(msgspec.Struct, frozen=True):
+    data: list[Model]
+    object: Literal["list"] = "list"
+
+
+def event(data: Any) -> bytes:
+    """A server-sent event."""
+    return b"data: %s\n\n" % msgspec.json.encode(data)

@@ -1,0 +1,37 @@
+"""One store and one local pair for all tests of the endpoint."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from edge_runtime.runtime import Runtime
+from tests.edge_runtime.api.tiny import SETTINGS, client, endpoint, write_store
+
+
+@pytest.fixture(scope="package")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="package")
+def pair(home: Path) -> Iterator[Runtime]:
+    """The target `tiny`, and `tiny` again to draft for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        runtime = Runtime.local("tiny", "tiny", SETTINGS)
+    with runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="package")
+def url(pair: Runtime) -> Iterator[str]:
+    with endpoint(pair, model="tiny") as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def ai(url: str) -> Iterator[openai.OpenAI]:
+    with client(url) as ai:
+        yield ai

@@ -1,0 +1,77 @@
+"""The endpoint keeps to the description that it gives of itself."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.cloud_verifier.test_rest import without_whole_floats
+
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+HANG_S = 30.0
+
+
+def described(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(url.replace("/v1", "/openapi.json")).json()
+    return found
+
+
+def test_every_address_is_described(url: str) -> None:
+    schema = described(url)
+    assert set(schema["paths"]) == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{name}",
+    }
+    page = httpx.get(url.replace("/v1", "/docs")).text
+    assert "Outrider on this device" in page
+    assert "<script" not in page
+    assert json.dumps(schema).count("$ref") > 20
+
+
+def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
+    """What this model can be asked quickly: short answers, in a mode that there is, and no grammars of chance."""
+    parts = schema["components"]["schemas"]
+    for name in ("ChatRequest", "CompletionRequest"):
+        fields = parts[name]["properties"]
+        fields["model"] = {"enum": ["auto", "local"]}
+        fields["n"] = {"type": "integer", "minimum": 1, "maximum": 2}
+        for field in ("max_tokens", "max_completion_tokens"):
+            if field in fields:
+                fields[field] = {"type": "integer", "minimum": 1, "maximum": 3}
+        parts[name]["required"] = [*parts[name]["required"], "max_tokens"]
+    for field in ("response_format", "tools"):
+        del parts["ChatRequest"]["properties"][field]
+    return schema
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_schemathesis_finds_no_failure(url: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_dict(narrowed(described(url)))
+    statuses: Counter[int] = Counter()
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=schema.as_strategy(mode))
+    def run(case: schemathesis.Case) -> None:
+        if mode is GenerationMode.POSITIVE:
+            case.body = without_whole_floats(case.body)
+        response = case.call(base_url=url.removesuffix("/v1"), timeout=HANG_S)
+        statuses[response.status_code] += 1
+        never = [] if case.path == "/v1/embeddings" else [not_a_server_error]
+        case.validate_response(response, checks=[*CHECKS, *never])
+
+    run()
+    assert statuses[200 if mode is GenerationMode.POSITIVE else 400] > 20, statuses

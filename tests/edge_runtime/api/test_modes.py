@@ -1,0 +1,76 @@
+"""One answer at a time is drafted for; those beside it are the target's own all the same, or wait their turn."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from edge_runtime.answer import Piece
+from edge_runtime.api import Modes
+from edge_runtime.events import Finished
+from edge_runtime.options import TokenIds
+from edge_runtime.runtime import Runtime
+from outrider.choice import SamplingParams
+from outrider.errors import UnknownModel
+from tests.edge_runtime.api.test_provisional import Device, device
+
+__all__ = ["device"]
+
+FIRST, SECOND = TokenIds([5, 6, 7]), TokenIds([9, 9, 8])
+PARAMS = SamplingParams(logit_bias=((0, -100.0), (2, -100.0)))
+
+
+async def heard(events: Any) -> tuple[list[int], Finished]:
+    async with aclosing(events) as events:
+        *pieces, finished = [event async for event in events if isinstance(event, Piece | Finished)]
+    return [piece.token.token_id for piece in pieces if piece.token is not None], finished
+
+
+def test_beside_an_answer_that_is_drafted_for_the_target_answers_alone(
+    pair: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafted: list[tuple[int, ...]] = []
+    assert pair.drafter is not None
+    propose = pair.drafter.propose
+
+    def noting(token_ids: Any, *arguments: Any) -> Any:
+        drafted.append(tuple(token_ids[:3]))
+        return propose(token_ids, *arguments)
+
+    monkeypatch.setattr(pair.drafter, "propose", noting)
+    mode = Modes(pair, is_remote=False).find("auto")
+
+    async def main() -> None:
+        want, _ = await heard(pair.generate(SECOND, PARAMS, max_tokens=20))
+        drafted.clear()
+        first = mode.answer(FIRST, PARAMS, max_tokens=20)
+        await anext(first)
+        beside, finished = await heard(mode.answer(SECOND, PARAMS, max_tokens=20))
+        assert beside == want
+        assert finished.report.num_provisional == 0
+        assert set(drafted) <= {FIRST}
+        await first.aclose()
+        alone, _ = await heard(mode.answer(SECOND, PARAMS, max_tokens=20))
+        assert alone == want
+        assert SECOND in drafted
+
+    asyncio.run(main())
+
+
+def test_offline_answers_asked_for_at_once_wait_for_the_drafter(device: Device) -> None:
+    mode = Modes(device.runtime, is_remote=True).find("auto")
+
+    async def main() -> list[tuple[list[int], Finished]]:
+        return await asyncio.gather(*(heard(mode.answer(each, PARAMS, max_tokens=12)) for each in (FIRST, SECOND)))
+
+    for token_ids, finished in asyncio.run(main()):
+        assert len(token_ids) == finished.report.num_provisional == 12
+
+
+def test_a_way_of_answering_that_is_not_there_says_what_it_wants(pair: Runtime) -> None:
+    modes = Modes(pair, is_remote=False, model="local")
+    assert modes.names == ["auto", "local"]
+    for name in ("hybrid", "cloud"):
+        with pytest.raises(UnknownModel, match="--verifier"):
+            modes.find(name)
