@@ -19,7 +19,7 @@ from edge_runtime.blocking import iterate
 from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal, Scribe
-from edge_runtime.links import InProcessLink, Link, NoLink, WebSocketLink
+from edge_runtime.links import InProcessLink, Link, LinkSwitch, NoLink, SwitchedLink, WebSocketLink
 from edge_runtime.options import MAX_TOKENS, Message, Options, TokenIds, check_request
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
@@ -59,6 +59,7 @@ class Runtime:
         drafting: ThreadPoolExecutor | None = None,
     ) -> None:
         self.drafter = drafter
+        self.link_switch = LinkSwitch()
         self._codec = codec
         self._folder = folder
         self._manifest = folder.manifest
@@ -233,7 +234,7 @@ class Runtime:
 
     def _session(self, asked: Asked) -> Session:
         return Session(
-            self._open_link(),
+            SwitchedLink(self._open_link(), self.link_switch),
             None if _searches(asked) else self.drafter,
             self._pace,
             self._drafting,

@@ -1,4 +1,4 @@
-"""Every test has its own empty store; a test marked `weights` sees the real one.
+"""Every test has its own empty store and no configuration; a test marked `weights` sees the real store.
 
 With several workers a file is one worker's, so that what its tests share is made once; files that import torch are all
 of one worker's. The long file is cut up.
@@ -50,6 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def _own_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = request.node.get_closest_marker("weights") is not None
     monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else str(tmp_path / "store"))
+    monkeypatch.setenv("OUTRIDER_CONFIG", str(tmp_path / "config.toml"))
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ WANT = {
     ("generate", "hi", "--target", "tiny", "--drafter", "none", "--grammar", "GRAMMAR"): "constraint",
     ("profile", "tiny"): "gguf",
     ("verifier", "tiny", "--port", "0"): "server",
+    ("serve", "--target", "tiny", "--port", "0"): "server",
     ("export", "GGUF", "--format", "gguf"): "export",
     ("receipt", "check", "RECEIPT"): "server",
 }

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import console, print_json, show_progress
 from export.build import build, present
 from export.recipe import Recipe, load_recipe, make_recipe
@@ -18,21 +19,26 @@ __all__ = ["export"]
 
 def export(
     name: Annotated[
-        str, typer.Argument(help="A recipe, or a model: a name, OWNER/REPO of the hub, a GGUF file or a folder.")
+        str,
+        typer.Argument(
+            help="A recipe, or a model: a name, OWNER/REPO of the hub, a GGUF file or a folder.",
+            autocompletion=model_names,
+        ),
     ],
-    format: Annotated[str | None, typer.Option(help="onnx or gguf. [default: onnx]")] = None,
+    format: Annotated[str | None, typer.Option(help="onnx or gguf.", show_default="onnx")] = None,
     quantization: Annotated[
         str | None, typer.Option(help="onnx: int4, int8. gguf: q4_0, q4_1, q4_k_m, q5_k_m, q6_k, q8_0, f16.")
     ] = None,
     builder: Annotated[
-        str | None, typer.Option(help="onnx: fused (faster) or general. [default: fused where it can]")
+        str | None, typer.Option(help="onnx: fused (faster) or general.", show_default="fused where it can")
     ] = None,
     trim: Annotated[int | None, typer.Option(help="Keep only so many tokens in the output, for a drafter.")] = None,
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Text that says which tokens to keep; may be repeated. [default: stdlib]")
+        list[str] | None,
+        typer.Option(help="Text that says which tokens to keep; may be repeated.", show_default="stdlib"),
     ] = None,
     target: Annotated[str | None, typer.Option(help="The model to compare with in the report.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The folder to make. [default: in the store]")] = None,
+    output: Annotated[Path | None, typer.Option(help="The folder to make.", show_default="in the store")] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Measure nothing: no report, no profile.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build again although the result is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")] = False,

@@ -1,7 +1,6 @@
 """`outrider generate`: one answer on standard output, its figures after it."""
 
 import asyncio
-import os
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,16 +10,17 @@ from typing import Annotated
 import typer
 
 from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
-from edge_runtime.cli.output import console, show_progress
+from edge_runtime.cli.completion import model_names
+from edge_runtime.cli.keeping import open_journal
+from edge_runtime.cli.output import show_progress, write_private
 from edge_runtime.cli.show import show
-from edge_runtime.journal import Journal
 from edge_runtime.options import Options, check_request
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.engines import EngineSettings
-from outrider.errors import InvalidParameter, OutriderError
+from outrider.errors import InvalidParameter
 from outrider.search import SearchParams
 
 __all__ = ["generate"]
@@ -31,11 +31,15 @@ def generate(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"The model whose answer you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]"
+            help="The model whose answer you want: a name or a path.",
+            show_default=f"{DEFAULT_TARGET}, or the verifier's",
+            autocompletion=model_names,
         ),
     ] = None,
     verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.")] = "auto",
+    drafter: Annotated[
+        str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names)
+    ] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = SamplingParams.temperature,
     top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = SamplingParams.top_k,
@@ -88,7 +92,7 @@ def generate(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
+        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
     ] = None,
     ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
@@ -145,7 +149,7 @@ def generate(
         raise InvalidParameter("--receipt takes a file in a folder that exists, and one answer; change one of them")
     if past and no_journal:
         raise InvalidParameter("--past drafts from the journal and --no-journal goes without; leave one out")
-    journal = _open_journal(is_needed=past) if past or (verifier is not None and not no_journal) else None
+    journal = open_journal(is_needed=past) if past or (verifier is not None and not no_journal) else None
     with journal or nullcontext():
         with show_progress() as progress:
             if verifier is None:
@@ -162,26 +166,7 @@ def generate(
         with runtime:
             finished = asyncio.run(show(runtime.generate_several(text, params, n=n, **options), seed, as_json=json))
     if receipt is not None and finished is not None and finished.receipt is not None:
-        _write_private(receipt, finished.receipt)
-
-
-def _open_journal(*, is_needed: bool) -> Journal | None:
-    """One that cannot be used is no reason to withhold an answer."""
-    try:
-        return Journal()
-    except OutriderError as error:
-        if is_needed:
-            raise
-        console.print(f"outrider: nothing of this is kept: {error} [{error.code}]", markup=False)
-        return None
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise InvalidParameter(f"{path} cannot be written ({error.strerror}); ask again with another file") from None
+        write_private(receipt, finished.receipt)
 
 
 def _bias(entry: str) -> tuple[int, float]:

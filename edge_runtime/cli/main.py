@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from edge_runtime.cli.config_file import OPTIONS, defaults
 from edge_runtime.cli.output import console
 from outrider.errors import OutriderError
 
@@ -21,9 +22,10 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
-COMMANDS = ("generate", "serve", "sync", "verifier", "pull", "models", "export", "profile")
+COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "doctor")
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
+    "config": "Set defaults of your own for the options that commands share.",
     "receipt": "Check what a verifier signed.",
     "verifier token": "Add, list and revoke the tokens that let devices use a verifier.",
 }
@@ -65,7 +67,7 @@ class LazyGroup(TyperGroup):
                 found.command(name)(guarded(command))
             return typer.main.get_group(found)  # a group even of one
         found = typer.Typer(**options)
-        found.command(cmd_name)(guarded(getattr(module, cmd_name)))
+        found.command(cmd_name, cls=ConfiguredCommand)(guarded(getattr(module, cmd_name)))
         return typer.main.get_command(found)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -73,6 +75,18 @@ class LazyGroup(TyperGroup):
         if " ".join(args[:2]) in GROUPS:
             args = [" ".join(args[:2]), *args[2:]]
         return super().resolve_command(ctx, args)
+
+
+class ConfiguredCommand(TyperCommand):
+    """A command whose options may have defaults of the user's own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """A token that was kept for one verifier is not shown to another."""
+        sources = {name: ctx.get_parameter_source(name) for name in ("verifier", "token_file")}
+        is_default = {name: source is not None and source.name == "DEFAULT_MAP" for name, source in sources.items()}
+        if is_default["token_file"] and not is_default["verifier"]:
+            ctx.params["token_file"] = None
+        return super().invoke(ctx)
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -85,12 +99,23 @@ def show_version(is_asked: bool) -> None:
 
 
 @app.callback()
+@guarded
 def outrider(
+    ctx: typer.Context,
+    no_config: Annotated[bool, typer.Option("--no-config", help="Leave the defaults of `config` out.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Run a language model split over this device and a verifier: the target's exact output, sooner."""
+    name = ctx.invoked_subcommand
+    if no_config or not any(name in option.commands for option in OPTIONS.values()):
+        return
+    try:
+        ctx.default_map = defaults()
+    except OutriderError:
+        if name != "doctor" and "--help" not in sys.argv:  # the doctor tells it in its own words
+            raise
 
 
 def main() -> None:

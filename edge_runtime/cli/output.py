@@ -4,18 +4,21 @@ Answers go to standard output, everything else to standard error. Progress bars 
 each stage is one line when it begins and nothing after.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from outrider.errors import InvalidParameter
 from outrider.progress import Progress
 
-__all__ = ["console", "print_json", "show_progress"]
+__all__ = ["console", "print_json", "show_progress", "write_private"]
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -24,6 +27,15 @@ def print_json(value: object) -> None:
     """One object, one line, on standard output."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
     sys.stdout.flush()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A file for its owner's eyes alone. Raises InvalidParameter."""
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise InvalidParameter(f"{path} cannot be written ({error.strerror}); ask again with another file") from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import print_json, show_progress
 from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
@@ -18,7 +19,7 @@ SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 
 
 def profile(
-    name: Annotated[str, typer.Argument(help="A model's name or path.")],
+    name: Annotated[str, typer.Argument(help="A model's name or path.", autocompletion=model_names)],
     threads: Annotated[int, typer.Option(help="Threads; 0 leaves the number to the machine.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Measure anew, even if a profile is stored.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,

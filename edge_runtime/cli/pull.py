@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import console, print_json, show_progress
 from outrider import catalog
 
@@ -12,7 +13,11 @@ __all__ = ["pull"]
 
 def pull(
     name: Annotated[
-        str, typer.Argument(help="A name of `outrider models`, OWNER/REPO or OWNER/REPO/FILE.gguf of the hub.")
+        str,
+        typer.Argument(
+            help="A name of `outrider models`, OWNER/REPO or OWNER/REPO/FILE.gguf of the hub.",
+            autocompletion=model_names,
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a sentence.")] = False,
 ) -> None:

@@ -16,7 +16,7 @@ from edge_runtime.journal import Generation, Journal
 from edge_runtime.runtime import Runtime
 from outrider.errors import JournalBusy, LinkError, OutriderError, Refused
 
-__all__ = ["sync"]
+__all__ = ["resume", "sync", "tell_resumed"]
 
 
 def sync(
@@ -24,7 +24,7 @@ def sync(
     json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
     token_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
+        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
     ] = None,
     ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
@@ -55,7 +55,7 @@ def sync(
                     if vocabulary not in runtimes:
                         remote = partial(Runtime.remote, verifier, drafter="none", token=token, tls=tls)
                         runtimes[vocabulary] = stack.enter_context(remote(journal=journal, vocabulary=vocabulary))
-                    done = asyncio.run(_resume(runtimes[vocabulary], number))
+                    done = asyncio.run(resume(runtimes[vocabulary], number))
                 except JournalBusy:
                     continue
                 except (LinkError, Refused):
@@ -64,12 +64,12 @@ def sync(
                     has_failed = True
                     console.print(f"outrider: answer {number}: {error} [{error.code}]", markup=False)
                 else:
-                    _tell(generation, done, as_json=json)
+                    tell_resumed(generation, done, as_json=json)
     if has_failed:
         raise typer.Exit(1)
 
 
-async def _resume(runtime: Runtime, number: int) -> tuple[str, Finished]:
+async def resume(runtime: Runtime, number: int) -> tuple[str, Finished]:
     """The answer's text as it is now, and its figures."""
     text = ""
     async with aclosing(runtime.resume(number)) as events:
@@ -83,7 +83,8 @@ async def _resume(runtime: Runtime, number: int) -> tuple[str, Finished]:
     raise AssertionError("an answer without an end")
 
 
-def _tell(before: Generation, done: tuple[str, Finished], *, as_json: bool) -> None:
+def tell_resumed(before: Generation, done: tuple[str, Finished], *, as_json: bool) -> None:
+    """What became of an answer that stood as `before`."""
     text, finished = done
     num_provisional = len(before.provisional_ids)
     counts = {

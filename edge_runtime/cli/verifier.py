@@ -9,6 +9,7 @@ import typer
 from cloud_verifier.limits import Limits
 from cloud_verifier.signing import load_signer
 from cloud_verifier.target import open_verifier
+from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.cli.verifier_token import token_file
@@ -26,7 +27,9 @@ LIMITS = Limits()
 
 
 def verifier(
-    model: Annotated[str, typer.Argument(help="The target: a name or a path.")] = DEFAULT_TARGET,
+    model: Annotated[
+        str, typer.Argument(help="The target: a name or a path.", autocompletion=model_names)
+    ] = DEFAULT_TARGET,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8700,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond loopback it takes tokens and TLS.")

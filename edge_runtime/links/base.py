@@ -8,9 +8,14 @@ __all__ = ["Link"]
 
 
 class Link(Protocol):
-    bytes_up: int  # message bytes sent so far, framing included; 0 where nothing leaves the process
-    bytes_down: int
     is_padded: bool  # frames are of one size each way
+
+    @property
+    def bytes_up(self) -> int:
+        """Message bytes sent so far, framing included; 0 where nothing leaves the process."""
+
+    @property
+    def bytes_down(self) -> int: ...
 
     async def open(self) -> None:
         """Connect, or connect anew after a loss. Raises LinkLost with what to do."""

@@ -113,6 +113,14 @@ class WebSocketLink:
         self.bytes_down += len(data) + _framing(len(data)) + SERVER_HEADER
         return decode_down(from_frame(data))
 
+    async def ping_ms(self) -> float:
+        """A round trip, measured now, by a ping of the WebSocket's own. Raises LinkLost."""
+        try:
+            latency_s: float = await (await self._connected().ping())
+        except ConnectionClosed:
+            raise self._lost() from None
+        return 1000 * latency_s
+
     async def close(self) -> None:
         if self._socket is not None:
             socket, self._socket = self._socket, None

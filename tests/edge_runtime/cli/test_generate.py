@@ -441,8 +441,25 @@ def test_a_port_in_use_is_told(run: Run) -> None:
     assert "or --port" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["generate", "serve", "verifier", "profile"])
+@pytest.mark.parametrize("command", ["generate", "chat", "serve", "doctor", "verifier", "profile"])
 def test_help_has_an_example(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
     assert re.search(rf"Examples?:\s+outrider {command}", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("generate", "or the verifier's"),
+        ("chat", "hybrid with a verifier"),
+        ("doctor", "OUTRIDER_TOKEN"),
+        ("sync", "OUTRIDER_TOKEN"),
+        ("export", "fused where it can"),
+    ],
+)
+def test_help_says_what_holds_where_nothing_is_said(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, words: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    assert words in run(command, "--help").stdout

@@ -1,0 +1,127 @@
+"""`outrider chat`: a conversation in the terminal, or line by line from a pipe."""
+
+from contextlib import ExitStack, closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.chat_modes import MODES, Answerers, Modes
+from edge_runtime.cli.completion import model_names
+from edge_runtime.cli.conversation import Conversation
+from edge_runtime.cli.keeping import open_journal
+from edge_runtime.cli.output import show_progress
+from edge_runtime.cli.talk import Talk
+from edge_runtime.options import Options, check_request
+from edge_runtime.parts import DEFAULT_TARGET, tokenizer_source
+from edge_runtime.runtime import Runtime
+from outrider import catalog
+from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
+from outrider.errors import InvalidParameter
+
+__all__ = ["chat"]
+
+ANSWER_TOKENS = 1024
+
+
+def chat(
+    name: Annotated[
+        str | None, typer.Argument(help="The conversation's name.", show_default="the time it begins, or the latest")
+    ] = None,
+    goes_on: Annotated[bool, typer.Option("--continue", help="Go on with a conversation of the journal.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="The model whose answers you want: a name or a path.",
+            show_default=f"{DEFAULT_TARGET}, or the verifier's",
+            autocompletion=model_names,
+        ),
+    ] = None,
+    verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
+    drafter: Annotated[
+        str,
+        typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names),
+    ] = "auto",
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(MODES)}.",
+            show_default="hybrid with a verifier, else local",
+            autocompletion=lambda incomplete: [mode for mode in MODES if mode.startswith(incomplete)],
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="What the model is told before everything else.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.")] = ANSWER_TOKENS,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = SamplingParams.temperature,
+    top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = SamplingParams.top_k,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens that make up p.")] = SamplingParams.top_p,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = SamplingParams.seed,
+    threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    context: Annotated[int, typer.Option(help="Tokens that the conversation may have.")] = EngineSettings.max_context,
+    past: Annotated[bool, typer.Option("--past", help="Draft from what you asked and read before, as well.")] = False,
+    no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep nothing of this.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
+    ] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
+    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")
+    ] = False,
+) -> None:
+    """Talk with the target: each answer exactly its own, sooner.
+
+    On a terminal, drafts that were verified are green, provisional words dim, and those the target took back struck.
+    Ctrl-C stops an answer; /help lists what else there is. Without a terminal every line of the input is a message,
+    and answers are plain text.
+
+    Examples:
+
+        outrider chat
+
+        outrider chat trip --verifier http://127.0.0.1:8700
+
+        outrider chat --continue trip
+
+        echo "What is a monad?" | outrider chat --no-journal
+    """
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    options: Options = {"max_tokens": max_tokens}
+    check_request("-", params, **options)
+    if no_journal and (past or goes_on):
+        raise InvalidParameter("--past and --continue read the journal and --no-journal goes without; leave one out")
+    if goes_on and system is not None:
+        raise InvalidParameter("a conversation keeps what it was told at first; leave out --system or --continue")
+    settings = EngineSettings(num_threads=threads, max_context=context)
+    token = read_token(token_file, verifier, is_insecure=allow_insecure) if verifier else ""
+    tls = device_tls(ca_file, client_cert)
+    journal = None if no_journal else open_journal(is_needed=past or goes_on)
+    with journal or nullcontext(), ExitStack() as stack:
+        if goes_on and journal is not None:
+            conversation = Conversation.resume(journal, name)
+        else:
+            conversation = Conversation.begin(journal, name, system)
+
+        def opened(make: "partial[Runtime]") -> Runtime:
+            with show_progress() as progress:
+                return make(settings=settings, progress=progress, journal=journal, uses_past=past)
+
+        def pair() -> Runtime:
+            return opened(partial(Runtime.local, target or DEFAULT_TARGET, drafter))
+
+        def hybrid() -> Runtime:
+            return opened(partial(Runtime.remote, verifier or "", target, drafter, token=token, tls=tls))
+
+        def stream() -> Runtime:
+            vocabulary = catalog.find(target or tokenizer_source(drafter)).manifest.tokenizer_fingerprint
+            remote = partial(Runtime.remote, verifier or "", target, "none", token=token, tls=tls)
+            return opened(partial(remote, vocabulary=vocabulary))
+
+        answerers = Answerers(pair, hybrid if verifier else None, stream if verifier else None, target)
+        modes = stack.enter_context(closing(Modes(answerers, mode)))
+        Talk(modes, conversation, journal, params, options, system=system, as_json=json).run()

@@ -1,0 +1,90 @@
+"""`outrider config`: the user's own defaults. Shows and changes the file; what it means is in `config_file.py`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_runtime.cli.config_file import OPTIONS, Value, change, config_path, load, parse
+from edge_runtime.cli.output import console, print_json
+from edge_runtime.links import WebSocketLink
+from edge_runtime.options import check_request
+from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
+
+__all__ = ["COMMANDS"]
+
+Key = Annotated[
+    str,
+    typer.Argument(
+        help=f"One of {', '.join(OPTIONS)}.",
+        autocompletion=lambda incomplete: [key for key in OPTIONS if key.startswith(incomplete)],
+    ),
+]
+
+
+def show(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Show what the file sets, and what may be set.
+
+    Example: outrider config show
+    """
+    values = load()
+    if json:
+        print_json({"file": str(config_path()), "values": values})
+        return
+    for key, value in values.items():
+        sys.stdout.write(f"{key} = {value}\n")
+    console.print(f"in {config_path()}; also to be set:", markup=False, style="dim")
+    for key, option in OPTIONS.items():
+        if key not in values:
+            console.print(f"  {key:<12} {option.meaning}", markup=False, style="dim")
+
+
+def path() -> None:
+    """Say where the file is, or would be.
+
+    Example: outrider config path
+    """
+    sys.stdout.write(f"{config_path()}\n")
+
+
+def set_value(key: Key, value: Annotated[str, typer.Argument(help="Its value; a path is kept whole.")]) -> None:
+    """Set a default for every command that has such an option.
+
+    Example: outrider config set verifier https://verifier.example:8700
+    """
+    parsed = parse(key, value)
+    _check(key, parsed)
+    if OPTIONS[key].kind is Path:
+        parsed = str(Path(value).expanduser().absolute())
+    change(key, parsed)
+    console.print(f"{key} is {parsed} from now on, in {config_path()}", markup=False)
+
+
+def unset(key: Key) -> None:
+    """Forget a default. Safe for one that is not set.
+
+    Example: outrider config unset verifier
+    """
+    change(key, None)
+    console.print(f"{key} is not set in {config_path()}", markup=False)
+
+
+def _check(key: str, value: Value) -> None:
+    """Raises InvalidParameter for what no command would take."""
+    if key == "verifier":
+        WebSocketLink(str(value))
+    elif key == "threads":
+        EngineSettings(num_threads=int(value))
+    elif key == "context":
+        EngineSettings(max_context=int(value))
+    elif key == "max_tokens":
+        check_request("-", max_tokens=int(value))
+    elif key == "temperature":
+        SamplingParams(temperature=float(value))
+
+
+COMMANDS = {"show": show, "path": path, "set": set_value, "unset": unset}
