@@ -6,6 +6,7 @@
 # make soak   minutes of random load          make bench  the table in README
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
 # make bench-link     a device and a verifier, a core each, at round trips of 0 to 300 ms (docs/performance.md)
+# make wheel-test  the wheel as a person installs it: built, and put into a fresh environment
 # make clean  remove the environment (models stay)
 
 PYTHON ?= python3
@@ -24,16 +25,19 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray browser bench bench-service bench-link models clean
+.PHONY: demo test check fast soak ray browser bench bench-service bench-link wheel-test models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
-# llama.cpp is compiled for this machine's processor; that takes some minutes.
+# llama.cpp is compiled for this machine's processor; that takes some minutes. Its "common" library, close to half of that,
+# is for its own programs; llama-cpp-python asks for it and loads it nowhere, so the script has the last word.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(QUIET) "torch==2.13.0"
 	@echo "Compiling llama.cpp and installing the rest; this takes some minutes ..."
-	CFLAGS="$(FLAGS)" CXXFLAGS="$(FLAGS)" CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF" \
+	@echo 'set(LLAMA_BUILD_COMMON OFF)' > .venv/llama_cpp.cmake
+	CFLAGS="$(FLAGS)" CXXFLAGS="$(FLAGS)" \
+		CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF '-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv/llama_cpp.cmake'" \
 		$(BIN)/pip install $(QUIET) -e ".[dev]"
 	touch $@
 
@@ -67,6 +71,9 @@ browser: .venv/chromium/ready
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s
+
+wheel-test: .venv/ready
+	$(BIN)/python -m pytest -m slow tests/test_install.py tests/deploy
 
 ray: .venv/ready
 	$(BIN)/pip install $(QUIET) -e ".[ray]"

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 failed, 2 asked wrongly, 130 interrupted.
 
 import functools
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable
@@ -91,11 +92,20 @@ class ConfiguredCommand(TyperCommand):
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
+def show_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(f"outrider {importlib.metadata.version('outrider')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 @guarded
 def outrider(
     ctx: typer.Context,
     no_config: Annotated[bool, typer.Option("--no-config", help="Leave the defaults of `config` out.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Run a language model split over this device and a verifier: the target's exact output, sooner."""
     name = ctx.invoked_subcommand

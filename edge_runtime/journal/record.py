@@ -79,6 +79,11 @@ class Record:
         """No more tokens come. While some are provisional this is, too."""
         self._write(lambda db: self._set_finish(db, reason))
 
+    def discard(self) -> None:
+        """Forget the generation, if it has no tokens."""
+        empty = "DELETE FROM generation WHERE id = ? AND NOT EXISTS (SELECT 1 FROM token WHERE generation = id)"
+        self._write(lambda db: db.execute(empty, (self.id,)))
+
     def _append(self, rows: list[tuple[int, int, int, int, int]]) -> None:
         self._write(lambda db: db.executemany("INSERT INTO token VALUES (?, ?, ?, ?, ?)", rows))
 

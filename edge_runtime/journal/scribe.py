@@ -6,6 +6,7 @@ step that can be, and `not_kept` says what was in the way. Knows no SQL and no l
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -31,6 +32,7 @@ class Scribe:
         self._lease = lease
         self._end = end
         self._target = ""
+        self._is_blank = False  # begun here, and nothing was written yet
         self.not_kept = not_kept
 
     @classmethod
@@ -41,9 +43,11 @@ class Scribe:
             return cls(None, end)
         try:
             record = await asyncio.to_thread(journal.begin, asked, conversation)
-            return cls(record, end, lease=Lease(journal.path, record.id))
+            scribe = cls(record, end, lease=Lease(journal.path, record.id))
         except OutriderError as error:
             return cls(None, end, not_kept=error)
+        scribe._is_blank = True
+        return scribe
 
     @classmethod
     async def resume(cls, journal: Journal, number: int) -> tuple[Self, Generation]:
@@ -63,6 +67,7 @@ class Scribe:
         """
         if self._record is None or not events:
             return
+        self._is_blank = False
         writing = asyncio.ensure_future(asyncio.to_thread(self._write, self._record, events, target))
         try:
             try:
@@ -76,7 +81,11 @@ class Scribe:
             self.not_kept, self._record = error, None
 
     def close(self) -> None:
-        """No more is written. Safe to call twice."""
+        """No more is written. Of an answer that was refused before its first word nothing is kept, and nothing is
+        left to go on with. Safe to call twice."""
+        if self._record is not None and self._is_blank:
+            with suppress(OutriderError):
+                self._record.discard()
         self._record = None
         if self._lease is not None:
             self._lease.release()

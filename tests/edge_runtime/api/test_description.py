@@ -39,7 +39,7 @@ def test_every_address_is_described(url: str) -> None:
     page = httpx.get(url.replace("/v1", "/docs")).text
     assert "Outrider on this device" in page
     assert "<script" not in page
-    assert json.dumps(schema).count("$ref") > 20
+    assert json.dumps(schema).count("$ref") > 10
 
 
 def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
@@ -80,4 +80,4 @@ def test_schemathesis_finds_no_failure(url: str, mode: GenerationMode) -> None:
         case.validate_response(response, checks=[*CHECKS, *never])
 
     run()
-    assert statuses[200 if mode is GenerationMode.POSITIVE else 400] > 20, statuses
+    assert statuses[200 if mode is GenerationMode.POSITIVE else 400] > 10, statuses

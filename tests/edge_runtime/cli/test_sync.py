@@ -81,13 +81,13 @@ def test_a_person_is_told_what_is_the_drafter_s(run: Run, nowhere: str) -> None:
     assert "the drafter's own" in done.stderr
 
 
-def test_strict_fails_and_leaves_nothing_provisional(run: Run, nowhere: str) -> None:
+def test_strict_fails_and_leaves_nothing_to_go_on_with(run: Run, nowhere: str) -> None:
     done = run(*ASK, "--target", "tiny", "--drafter", "tiny", "--verifier", nowhere, "--strict")
     assert done.returncode == 1
     assert "[link_lost]" in done.stderr
     assert done.stdout == ""
     with Journal() as journal:
-        assert journal.pending() == []
+        assert journal.conversations() == []
 
 
 def test_without_a_journal_nothing_is_kept(run: Run, nowhere: str, tmp_path: Path) -> None:
