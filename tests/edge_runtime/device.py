@@ -173,6 +173,7 @@ class Device:
                 await self._next
         if self._events is not None:
             await self._events.aclose()
+            self.scribe._is_blank = False  # a process that is killed tidies nothing up
             self.scribe.close()
         self._next = self._events = None
 

@@ -191,17 +191,12 @@ def test_lookup_drafts(bench: Bench, params: SamplingParams) -> None:
     bench.must_equal_alone(params, lambda number: TakingTurns(LookupDrafter(), right(number)))
 
 
-def test_adversarially_wrong_drafts_over_the_websocket(bench: Bench, params: SamplingParams) -> None:
-    wrong = bench.scripted(params, accuracy=0.0, longest=15)
-    right = bench.scripted(params, accuracy=1.0, longest=15)
-    with serving(bench.loop) as url:
-        bench.must_equal_alone(params, lambda number: TakingTurns(wrong(number), right(number)), url)
-
-
-def test_random_draft_lengths_over_the_websocket_with_the_cache_lost_on_the_way(
+def test_wrong_drafts_and_random_lengths_over_the_websocket_with_the_cache_lost_on_the_way(
     bench: Bench, params: SamplingParams
 ) -> None:
-    """Every tenth pass begins with an empty cache."""
+    """Drafts that are wholly wrong and ones nearly always right, by turns, 0 to 15 at random; every tenth pass begins
+    with an empty cache."""
+    wrong = bench.scripted(params, accuracy=0.0, longest=15)
     right_nearly_always = bench.scripted(params, accuracy=0.9, longest=15)
     step = bench.verifier.step
     count = 0
@@ -217,7 +212,7 @@ def test_random_draft_lengths_over_the_websocket_with_the_cache_lost_on_the_way(
     bench.verifier.step = forgetful
     try:
         with serving(bench.loop) as url:
-            bench.must_equal_alone(params, right_nearly_always, url)
+            bench.must_equal_alone(params, lambda number: TakingTurns(wrong(number), right_nearly_always(number)), url)
     finally:
         bench.verifier.step = step
     assert count > 10 * len(PROMPTS)
