@@ -74,46 +74,46 @@ async def tell(
                 break
         await scribe.write(step, target)
 
+    def last_words(finished: Finished) -> list[Answering]:
+        rest = text.flush()
+        receipt = None
+        if request.wants_signature:
+            receipt = make_receipt(
+                request.prompt_ids,
+                text.token_ids,
+                finished.reason,
+                params=request.params,
+                vocabulary=request.vocabulary,
+                report=finished.report,
+                provenance=provenance,
+                drafters={name: _fingerprint(name) for name in finished.report.accepted_by},
+                energy=meter.read(),
+                seal=finished.seal,
+            )
+        end = replace(finished, receipt=receipt, not_kept=scribe.not_kept)
+        return [Piece(rest, None), end] if rest else [end]
+
     for token in _remembered(request):
         tell_one(token)
     for piece in told:
         yield piece
     told.clear()
-    finished: Finished | None = None
     if (reason := _end(request, text)) is not None:
-        finished = Finished(reason, session.report)
-        await scribe.write([finished])
-    else:
-        async with aclosing(session.generate(request, keep)) as events:
-            async for happened in events:  # the first of a step: all of it is kept
-                if isinstance(happened, Standing):
-                    yield happened
-                for event in told:
-                    if isinstance(event, Finished):
-                        finished = event
-                    else:
-                        yield event
-                told.clear()
-                if finished is not None:
-                    break
-    assert finished is not None
-    if rest := text.flush():
-        yield Piece(rest, None)
-    if request.wants_signature:
-        receipt = make_receipt(
-            request.prompt_ids,
-            text.token_ids,
-            finished.reason,
-            params=request.params,
-            vocabulary=request.vocabulary,
-            report=finished.report,
-            provenance=provenance,
-            drafters={name: _fingerprint(name) for name in finished.report.accepted_by},
-            energy=meter.read(),
-            seal=finished.seal,
-        )
-        finished = replace(finished, receipt=receipt)
-    yield replace(finished, not_kept=scribe.not_kept)
+        await scribe.write([Finished(reason, session.report)])
+        for event in last_words(Finished(reason, session.report)):
+            yield event
+        return
+    async with aclosing(session.generate(request, keep)) as events:
+        async for happened in events:  # the first of a step: all of it is kept
+            if isinstance(happened, Standing):
+                yield happened
+            for event in told:
+                if isinstance(event, Finished):
+                    for last in last_words(event):  # before the link is closed, which takes a round trip
+                        yield last
+                    return
+                yield event
+            told.clear()
 
 
 def _remembered(request: GenerationRequest) -> list[Token]:

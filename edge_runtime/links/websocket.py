@@ -32,6 +32,7 @@ logger.setLevel(logging.WARNING)  # below it the library logs tokens and frames
 
 CONNECT_S = 10.0
 CLOSE_S = 2.0
+MAX_UNREAD = 1024  # messages; with as many waiting the socket is not read, and who sends then waits for its end in vain
 SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 CLIENT_HEADER = 6  # bytes of framing before a short message: header, length and mask
 SERVER_HEADER = 2
@@ -77,6 +78,7 @@ class WebSocketLink:
                 open_timeout=CONNECT_S,
                 close_timeout=CLOSE_S,
                 max_size=MAX_MESSAGE_BYTES,
+                max_queue=MAX_UNREAD,
                 proxy=None,
                 logger=logger,
             )
