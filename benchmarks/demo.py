@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from outrider.engines.machine import resolve_threads
+
 PROMPT = "Write a Python class for a binary search tree with insert, search and in-order traversal, with docstrings."
 OUTRIDER = str(Path(sys.executable).with_name("outrider"))
 
@@ -14,12 +16,15 @@ OUTRIDER = str(Path(sys.executable).with_name("outrider"))
 def main() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    verifier = subprocess.Popen([OUTRIDER, "verifier", "--port", str(port)])
+    # Both are on this machine: a half of its cores each, so that the drafter does not run on the verifier's.
+    threads = ["--threads", str(max(1, resolve_threads(0) // 2))]
+    verifier = subprocess.Popen([OUTRIDER, "verifier", "--port", str(port), *threads])
     try:
         if not answers(port, verifier):
             return verifier.wait()
         address = f"http://127.0.0.1:{port}"
-        return subprocess.call([OUTRIDER, "generate", PROMPT, "--verifier", address, "--max-tokens", "300"])
+        ask = [OUTRIDER, "generate", PROMPT, "--verifier", address, "--max-tokens", "300", "--no-journal"]
+        return subprocess.call([*ask, *threads])
     except KeyboardInterrupt:
         return 130
     finally:
