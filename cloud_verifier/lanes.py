@@ -7,6 +7,7 @@ rows of its lanes; no engine, no cache and no link.
 """
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,7 +59,7 @@ class Lane(VerifierSession):
         self.is_moved = True
 
 
-class Lanes:
+class Lanes(ABC):
     """Base of both searches. `name` is the session that the device knows; it is the first lane's.
 
     Raises InvalidParameter for a search that cannot be.
@@ -88,14 +89,14 @@ class Lanes:
     def name(self) -> str:
         return self.names[0]
 
+    @abstractmethod
     def wants(self, number: int) -> bool:
         """Whether a pass is due to a lane."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, lane: Lane, logits: Logits) -> list[Verified]:
         """A lane's next row, of shape (1, n_vocab); what is certain now. Raises BadLogits, GrammarFailed, and
         InvalidParameter when the answer that the device has so far is not the one found."""
-        raise NotImplementedError
 
     def _tell(self, token_ids: Sequence[int], logprobs: Sequence[Logprobs], finish: str | None) -> list[Verified]:
         """Messages with what is new in this beginning of the answer, or in all of it with `finish`."""

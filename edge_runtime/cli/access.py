@@ -4,13 +4,25 @@ import ipaddress
 import os
 import ssl
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+
+import typer
 
 from outrider.errors import InvalidParameter
 
-__all__ = ["TOKEN_VARIABLE", "device_tls", "read_token"]
+__all__ = ["TOKEN_VARIABLE", "AllowInsecure", "CaFile", "ClientCert", "TokenFile", "device_tls", "read_token"]
 
 TOKEN_VARIABLE = "OUTRIDER_TOKEN"  # noqa: S105  the name of a variable
+
+# The options of every command that asks a verifier.
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
+]
+CaFile = Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")]
+ClientCert = Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")]
+AllowInsecure = Annotated[bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")]
 
 
 def read_token(file: Path | None, verifier: str, *, is_insecure: bool) -> str:

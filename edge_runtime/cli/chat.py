@@ -2,12 +2,11 @@
 
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.chat_modes import MODES, Answerers, Modes
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.conversation import Conversation
@@ -64,15 +63,10 @@ def chat(
     past: Annotated[bool, typer.Option("--past", help="Draft from what you asked and read before, as well.")] = False,
     no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep nothing of this.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
-    ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
-    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
-    allow_insecure: Annotated[
-        bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")
-    ] = False,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    allow_insecure: AllowInsecure = False,
 ) -> None:
     """Talk with the target: each answer exactly its own, sooner.
 

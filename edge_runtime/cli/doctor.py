@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from edge_runtime.checkup.libraries import check_libraries
 from edge_runtime.checkup.machine import check_journal, check_machine, check_store
 from edge_runtime.checkup.models import check_engines, check_models
 from edge_runtime.checkup.verifier import Reached, check_verifier
-from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.config_file import config_path, load
 from edge_runtime.cli.output import print_json, show_progress
@@ -31,15 +30,10 @@ def doctor(
     ] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Look only: import no library, run no model.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
-    ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
-    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
-    allow_insecure: Annotated[
-        bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")
-    ] = False,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    allow_insecure: AllowInsecure = False,
 ) -> None:
     """Look this device over: machine, libraries, models, engines, journal, verifier; say what it would choose and why.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress, write_private
@@ -90,15 +90,10 @@ def generate(
     receipt: Annotated[
         Path | None, typer.Option(help="Write a receipt here, signed if the verifier signs. The answer is in it.")
     ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
-    ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
-    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
-    allow_insecure: Annotated[
-        bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")
-    ] = False,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    allow_insecure: AllowInsecure = False,
 ) -> None:
     """Answer PROMPT with exactly the target's tokens, sooner.
 

@@ -3,13 +3,12 @@
 import asyncio
 from contextlib import ExitStack, aclosing
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_runtime.answer import Piece
-from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.output import console, print_json
 from edge_runtime.events import Finished, Retracted
 from edge_runtime.journal import Generation, Journal
@@ -22,15 +21,10 @@ __all__ = ["resume", "sync", "tell_resumed"]
 def sync(
     verifier: Annotated[str, typer.Option(help="Address of a verifier that runs the target.")],
     json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File that holds the verifier's token.", show_default=f"the token in {TOKEN_VARIABLE}"),
-    ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
-    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
-    allow_insecure: Annotated[
-        bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")
-    ] = False,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    allow_insecure: AllowInsecure = False,
 ) -> None:
     """Have the target confirm, or put right, all that was answered without it.
 

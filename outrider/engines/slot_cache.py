@@ -49,7 +49,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         self._max_sequences = max_sequences
 
     def lazy_initialization(self, key_states: torch.Tensor) -> None:
-        raise NotImplementedError("keys and values may differ in shape; `update` makes both buffers")
+        """Room for keys; that for values, which may differ in shape, `update` makes."""
+        self.keys = self._buffer(key_states)
+        self.is_initialized = True
 
     def _buffer(self, states: torch.Tensor) -> torch.Tensor:
         _, num_heads, _, head_dim = states.shape
@@ -61,8 +63,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write what the tokens bring, [1, kv_heads, tokens, head_dim]; give [lanes, kv_heads, num_cells, head_dim]."""
         if not self.is_initialized:
-            self.keys, self.values = self._buffer(key_states), self._buffer(value_states)
-            self.is_initialized = True
+            self.lazy_initialization(key_states)
+            self.values = self._buffer(value_states)
         cache = self._cache
         where = (cache.slots, slice(None), cache.cells)
         # Indexing by two tensors around a slice puts their dimension first: [tokens, heads, head_dim].
