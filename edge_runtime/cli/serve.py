@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_runtime.cli.access import TOKEN_VARIABLE, device_tls, read_token
+from edge_runtime.cli.access import CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.parts import DEFAULT_TARGET
@@ -41,16 +41,13 @@ def serve(
     sessions: Annotated[int, typer.Option(help="Conversations that stay in the target's cache at once.")] = 2,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(help=f"File of the key that clients must show. [default: the key in {KEY_VARIABLE}, if any]"),
+        typer.Option(help="File of the key that clients must show.", show_default=f"the key in {KEY_VARIABLE}, if any"),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="This server's certificate and its chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key, PEM.")] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help=f"File that holds the verifier's token. [default: the token in {TOKEN_VARIABLE}]"),
-    ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Trust verifiers of this authority, PEM.")] = None,
-    client_cert: Annotated[Path | None, typer.Option(help="Certificate and key to show the verifier, PEM.")] = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
     allow_insecure: Annotated[
         bool,
         typer.Option(

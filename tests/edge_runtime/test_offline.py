@@ -22,7 +22,7 @@ from edge_runtime.retry import Retry
 from edge_runtime.session import Session
 from outrider.choice import SamplingParams, choose
 from outrider.engines.base import Chunk, Logits
-from outrider.errors import LinkLost, NotAVerifier, Overloaded
+from outrider.errors import LinkLost, NotAVerifier, OutriderError, Overloaded
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.test_session import toy_loop
 from tests.serving import serving
@@ -301,39 +301,30 @@ def test_what_an_old_connection_still_brings_is_of_the_past() -> None:
     assert app.verified == want
 
 
-def test_a_login_page_is_no_verifier() -> None:
-    """A captive portal answers whatever is asked; the answer is the drafter's, and the reason is told."""
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin", NotAVerifier),
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", Overloaded),
+    ],
+    ids=["a login page", "a full verifier"],
+)
+def test_what_answers_in_a_verifier_s_place_is_answered_over(says: bytes, reason: type[OutriderError]) -> None:
+    """A captive portal answers whatever is asked: the answer is the drafter's, and the reason is told."""
 
     async def main() -> App:
-        async def portal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(4096)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin")
+            writer.write(says)
             writer.close()
 
-        server = await asyncio.start_server(portal, "127.0.0.1", 0)
+        server = await asyncio.start_server(other, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
             return await run(f"http://127.0.0.1:{port}", drafter_of(OTHER), request_of(max_tokens=40))
 
     app = asyncio.run(main())
-    assert app.reasons == [NotAVerifier.code]
-    assert len(app.provisional) == 40
-
-
-def test_a_full_verifier_is_answered_over_too() -> None:
-    async def main() -> App:
-        async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(4096)
-            writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-            writer.close()
-
-        server = await asyncio.start_server(full, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            return await run(f"http://127.0.0.1:{port}", drafter_of(OTHER), request_of(max_tokens=40))
-
-    app = asyncio.run(main())
-    assert app.reasons == [Overloaded.code]
+    assert app.reasons == [reason.code]
     assert len(app.provisional) == 40
 
 
