@@ -1,6 +1,6 @@
 """Whether one setting is better than another, on prompts that neither was chosen by.
 
-Both answer each prompt, in turns: A B A B. The costs of one prompt are compared with each other, so that a prompt that
+Both answer each prompt, in turns, and who begins takes turns too: A B, B A, A B. The costs of one prompt are compared with each other, so that a prompt that
 is dear is dear to both; the median of those ratios counts, with an interval that asks nothing of how they spread.
 """
 
@@ -61,7 +61,8 @@ def compare(
             begun_s = clock()
             if begun_s + longest_s > until_s:
                 break
-            samples = [ask(prompt) for ask in ways]
+            order = (0, 1) if (num_done + num_done // len(prompts)) % 2 == 0 else (1, 0)
+            samples = {which: ways[which](prompt) for which in order}
             longest_s = max(longest_s, clock() - begun_s)
             num_done += 1
             progress("comparing on held-out prompts", num_done, len(pairs))
