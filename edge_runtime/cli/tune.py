@@ -81,7 +81,7 @@ def tune(
     searched, held_out = split(load_prompts(prompts))
     if verifier is None:
         folder, open_link = catalog.find(target or DEFAULT_TARGET), None
-        space, fallback = pair_space(folder), folder.name
+        space, fallback, fingerprint_of_target = pair_space(folder), folder.name, folder.manifest.fingerprint
     else:
         token = read_token(token_file, verifier, is_insecure=allow_insecure)
         tls = device_tls(ca_file, client_cert)
@@ -89,7 +89,7 @@ def tune(
         if reached is None:
             raise LinkLost(findings[0].detail)
         folder = catalog.find(target or tokenizer_source("auto", reached.vocabulary))
-        space, fallback = link_space(folder, reached.target), "verifier"
+        space, fallback, fingerprint_of_target = link_space(folder, reached.target), "verifier", reached.target
 
         def open_link() -> WebSocketLink:
             return WebSocketLink(verifier or "", token=token, tls=tls)
@@ -97,7 +97,6 @@ def tune(
     with show_progress() as progress, Workbench(folder, SETTINGS, max_tokens, progress, open_link) as bench:
         outcome = run_tuning(space, searched, held_out, bench.begin, goal, 60 * budget, progress=progress)
         unit = _unit(goal, bench.energy_unit, is_linked=verifier is not None)
-        fingerprint_of_target = bench.target
     tuned = None
     challenger = outcome.found.challenger
     if outcome.is_gain and challenger is not None and outcome.comparison is not None:

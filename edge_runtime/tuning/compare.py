@@ -1,7 +1,8 @@
 """Whether one setting is better than another, on prompts that neither was chosen by.
 
-Both answer each prompt, in turns, and who begins takes turns too: A B, B A, A B. The costs of one prompt are compared with each other, so that a prompt that
-is dear is dear to both; the median of those ratios counts, with an interval that asks nothing of how they spread.
+Both answer each prompt, in turns, and who begins takes turns too: A B, B A, A B. The costs of one prompt are compared
+with each other, so that a prompt that is dear is dear to both; the median of those ratios counts, with an interval that
+asks nothing of how they spread.
 """
 
 import math

@@ -59,8 +59,6 @@ class Workbench:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
         self._numbers = itertools.count()
         self._has_joules = EnergyMeter().read().source == "rapl"  # a battery's steps are too coarse for an answer
-        self.rtt_ms: float | None = None
-        self.target = ""  # its fingerprint, once it has answered
 
     @property
     def energy_unit(self) -> str:
@@ -110,7 +108,6 @@ class Workbench:
                 num_passes, num_drafted = report.num_passes, report.num_drafted
             if isinstance(event, Token):
                 token_ids.append(event.token_id)
-        self.target, self.rtt_ms = report.target, report.rtt_ms
         return Sample(token_ids, report.total_ms - report.first_token_ms, verifier_ms, meter.read())
 
     def _linked(self) -> Link:
@@ -120,19 +117,22 @@ class Workbench:
     def _parts(self, knobs: Knobs) -> tuple[LocalVerifier | None, Drafter | None]:
         verifier = None
         if self._open_link is None:
-            settings = replace(self._settings, num_threads=knobs.verifier_threads)
+            settings = self._on(knobs.verifier_threads)
             found = self._kept(self._folder, settings, lambda: open_verifier(self._folder, settings, self._progress))
             assert isinstance(found, LocalVerifier)
             verifier = found
         drafter: Drafter | None = LookupDrafter() if knobs.drafter.startswith((AFTER_LOOKUP, "lookup")) else None
         if model := drafting_model(knobs.drafter):
             folder = catalog.find(model)
-            threads = replace(self._settings, num_threads=knobs.drafter_threads)
+            threads = self._on(knobs.drafter_threads)
             drafting = self._kept(folder, threads, lambda: open_drafter(model, self._folder, threads, self._progress))
             assert drafting is not None
             assert not isinstance(drafting, LocalVerifier)
             drafter = CascadeDrafter(drafter, drafting) if drafter is not None else drafting
         return verifier, drafter
+
+    def _on(self, threads: int) -> EngineSettings:
+        return replace(self._settings, num_threads=threads or self._settings.num_threads)
 
     def _kept(
         self, folder: ModelFolder, settings: EngineSettings, opening: Callable[[], LocalVerifier | Drafter | None]

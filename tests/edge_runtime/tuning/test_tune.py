@@ -72,7 +72,7 @@ def tuned() -> tuple[World, Outcome]:
 
 
 def test_a_planted_better_setting_is_found_and_proven(tuned: tuple[World, Outcome]) -> None:
-    world, outcome = tuned
+    _, outcome = tuned
     assert outcome.found.trials[0].knobs == SPACE.defaults
     assert outcome.found.challenger is not None
     best = outcome.found.challenger.knobs
