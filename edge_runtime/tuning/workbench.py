@@ -14,6 +14,7 @@ from typing import Self
 
 from cloud_verifier.pacing import UNKNOWN_COST
 from cloud_verifier.target import LocalVerifier, open_verifier
+from cloud_verifier.turn import PassReport
 from edge_runtime.checkup.machine import available_bytes
 from edge_runtime.checkup.models import num_bytes
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter
@@ -55,6 +56,7 @@ class Workbench:
         self._open_link = open_link
         self._codec = TextCodec(folder)
         self._open: dict[tuple[str, int], LocalVerifier | Drafter] = {}  # by model and threads, least lately used first
+        self._passes: list[PassReport] = []  # of the answer under way, with a verifier on this device
         self._in_use: set[tuple[str, int]] = set()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
         self._numbers = itertools.count()
@@ -97,18 +99,23 @@ class Workbench:
         )
         report = session.report
         token_ids: list[int] = []
-        verifier_ms, num_passes, num_drafted = 0.0, 0, 0
+        heard_rows: list[int] = []  # of each pass after the prompt's, as far as a link tells
+        num_passes = num_drafted = num_tokens = 0
+        self._passes.clear()
         meter = _Meter(has_joules=self._has_joules)
         async for event in session.generate(request):
             if report.num_passes > num_passes:
-                if num_passes:  # the first pass is the prompt's
-                    verifier_ms += pass_ms(1 + report.num_drafted - num_drafted)
+                if num_passes:
+                    heard_rows.append(max(1 + report.num_drafted - num_drafted, report.num_tokens - num_tokens))
                 else:
                     meter = _Meter(has_joules=self._has_joules)
-                num_passes, num_drafted = report.num_passes, report.num_drafted
+                num_passes, num_drafted, num_tokens = report.num_passes, report.num_drafted, report.num_tokens
             if isinstance(event, Token):
                 token_ids.append(event.token_id)
-        return Sample(token_ids, report.total_ms - report.first_token_ms, verifier_ms, meter.read())
+        energy = meter.read()
+        if self._open_link is None:
+            heard_rows = [one.num_rows for one in self._passes if one.emitted][1:]
+        return Sample(token_ids, report.total_ms - report.first_token_ms, sum(map(pass_ms, heard_rows)), energy)
 
     def _linked(self) -> Link:
         assert self._open_link is not None
@@ -118,7 +125,7 @@ class Workbench:
         verifier = None
         if self._open_link is None:
             settings = self._on(knobs.verifier_threads)
-            found = self._kept(self._folder, settings, lambda: open_verifier(self._folder, settings, self._progress))
+            found = self._kept(self._folder, settings, lambda: self._verifier(settings))
             assert isinstance(found, LocalVerifier)
             verifier = found
         drafter: Drafter | None = LookupDrafter() if knobs.drafter.startswith((AFTER_LOOKUP, "lookup")) else None
@@ -130,6 +137,11 @@ class Workbench:
             assert not isinstance(drafting, LocalVerifier)
             drafter = CascadeDrafter(drafter, drafting) if drafter is not None else drafting
         return verifier, drafter
+
+    def _verifier(self, settings: EngineSettings) -> LocalVerifier:
+        verifier = open_verifier(self._folder, settings, self._progress)
+        verifier.loop.verifier.on_pass.append(self._passes.append)
+        return verifier
 
     def _on(self, threads: int) -> EngineSettings:
         return replace(self._settings, num_threads=threads or self._settings.num_threads)
