@@ -9,7 +9,6 @@ import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Self
 
 from cloud_verifier.pacing import UNKNOWN_COST
@@ -124,14 +123,14 @@ class Workbench:
     def _parts(self, knobs: Knobs) -> tuple[LocalVerifier | None, Drafter | None]:
         verifier = None
         if self._open_link is None:
-            settings = self._on(knobs.verifier_threads)
+            settings = knobs.verifying(self._settings)
             found = self._kept(self._folder, settings, lambda: self._verifier(settings))
             assert isinstance(found, LocalVerifier)
             verifier = found
         drafter: Drafter | None = LookupDrafter() if knobs.drafter.startswith((AFTER_LOOKUP, "lookup")) else None
         if model := drafting_model(knobs.drafter):
             folder = catalog.find(model)
-            threads = self._on(knobs.drafter_threads)
+            threads = knobs.drafting(self._settings)
             drafting = self._kept(folder, threads, lambda: open_drafter(model, self._folder, threads, self._progress))
             assert drafting is not None
             assert not isinstance(drafting, LocalVerifier)
@@ -142,9 +141,6 @@ class Workbench:
         verifier = open_verifier(self._folder, settings, self._progress)
         verifier.loop.verifier.on_pass.append(self._passes.append)
         return verifier
-
-    def _on(self, threads: int) -> EngineSettings:
-        return replace(self._settings, num_threads=threads or self._settings.num_threads)
 
     def _kept(
         self, folder: ModelFolder, settings: EngineSettings, opening: Callable[[], LocalVerifier | Drafter | None]
