@@ -12,15 +12,14 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from cloud_verifier.target import LocalVerifier, open_verifier
-from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.answer import Answering, tell
 from edge_runtime.blocking import iterate
 from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal, Scribe
+from edge_runtime.knobs import LINKED, Knobs, pace_of
 from edge_runtime.links import InProcessLink, Link, LinkSwitch, NoLink, SwitchedLink, WebSocketLink
 from edge_runtime.options import Message, Options, TokenIds, check_request
-from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
 from edge_runtime.prompting import ask, request_for
 from edge_runtime.session import Session
@@ -55,6 +54,7 @@ class Runtime:
         target: str = "",
         journal: Journal | None = None,
         drafting: ThreadPoolExecutor | None = None,
+        knobs: Knobs | None = None,
     ) -> None:
         self.drafter = drafter
         self.link_switch = LinkSwitch()
@@ -67,8 +67,8 @@ class Runtime:
         self._breaker = Breaker()
         self._verifier = verifier
         # Beside each other on the same processor they take turns; over a link the drafter runs ahead.
-        self._pace = Pace(verifier.pass_ms) if verifier else AheadPace()
-        self._max_ahead = 0 if verifier else MAX_AHEAD
+        self._knobs = knobs or (Knobs() if verifier else LINKED)
+        self._pace = pace_of(self._knobs, verifier.pass_ms if verifier else None)
         self._drafting = drafting or ThreadPoolExecutor(max_workers=1, thread_name_prefix="drafter")
 
     @classmethod
@@ -81,23 +81,34 @@ class Runtime:
         *,
         journal: Journal | None = None,
         uses_past: bool = False,
+        knobs: Knobs | None = None,
     ) -> Self:
         """Target and drafter both on this device. Raises an OutriderError and leaves nothing running.
 
-        Answers are kept in `journal`; with `uses_past` what is in it is drafted from, too.
+        Answers are kept in `journal`; with `uses_past` what is in it is drafted from, too. `knobs` are what `tune`
+        found; a `drafter` that is named comes before theirs.
         """
-        settings = settings or EngineSettings()
+        settings, knobs = settings or EngineSettings(), knobs or Knobs()
+        drafter = knobs.drafter if drafter == "auto" else drafter
         folder = catalog.find(target)
         codec = TextCodec(folder)
         past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
-        drafting = open_drafter(drafter, folder, settings, progress, past)
+        drafting = open_drafter(drafter, folder, knobs.drafting(settings), progress, past)
         try:
-            verifier = open_verifier(folder, settings, progress)
+            verifier = open_verifier(folder, knobs.verifying(settings), progress)
         except BaseException:
             if drafting is not None:
                 drafting.close()
             raise
-        return cls(codec, folder, drafting, lambda: InProcessLink(verifier.loop), verifier=verifier, journal=journal)
+        return cls(
+            codec,
+            folder,
+            drafting,
+            lambda: InProcessLink(verifier.loop),
+            verifier=verifier,
+            journal=journal,
+            knobs=knobs,
+        )
 
     @classmethod
     def remote(
@@ -113,21 +124,31 @@ class Runtime:
         journal: Journal | None = None,
         uses_past: bool = False,
         vocabulary: str = "",
+        knobs: Knobs | None = None,
     ) -> Self:
         """The target behind `url`, whatever it is; with `target` that one and no other (ModelMismatch).
 
         Nothing of the target is loaded here: the tokenizer is that of `target`'s folder or of the drafter's.
         With `vocabulary`, a fingerprint, it is any tokenizer on this machine that has that. `token` and `tls` are what
-        the verifier is shown and what of it is trusted, as for WebSocketLink; `journal` and `uses_past` as for `local`.
+        the verifier is shown and what of it is trusted, as for WebSocketLink; `journal`, `uses_past` and
+        `knobs` as for `local`.
         """
+        knobs = knobs or LINKED
+        drafter = knobs.drafter if drafter == "auto" else drafter
         WebSocketLink(url)  # a bad address is told before anything is loaded
         folder = catalog.find(target or tokenizer_source(drafter, vocabulary))
         codec = TextCodec(folder)
         past = past_of(journal, folder.manifest.tokenizer_fingerprint) if journal and uses_past else None
-        drafting = open_drafter(drafter, folder, settings or EngineSettings(), progress, past)
+        drafting = open_drafter(drafter, folder, knobs.drafting(settings or EngineSettings()), progress, past)
         asked = folder.manifest.fingerprint if target else ""
         return cls(
-            codec, folder, drafting, lambda: WebSocketLink(url, token=token, tls=tls), target=asked, journal=journal
+            codec,
+            folder,
+            drafting,
+            lambda: WebSocketLink(url, token=token, tls=tls),
+            target=asked,
+            journal=journal,
+            knobs=knobs,
         )
 
     async def generate(
@@ -217,7 +238,8 @@ class Runtime:
             None if _searches(asked) else self.drafter,
             self._pace,
             self._drafting,
-            max_ahead=self._max_ahead,
+            max_drafts=self._knobs.max_drafts,
+            max_ahead=self._knobs.max_ahead,
             breaker=self._breaker,
         )
 

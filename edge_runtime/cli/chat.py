@@ -13,6 +13,8 @@ from edge_runtime.cli.conversation import Conversation
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress
 from edge_runtime.cli.talk import Talk
+from edge_runtime.cli.tuned import TunedOption, find_tuned
+from edge_runtime.knobs import Knobs
 from edge_runtime.options import Options, check_request
 from edge_runtime.parts import DEFAULT_TARGET, tokenizer_source
 from edge_runtime.runtime import Runtime
@@ -59,6 +61,7 @@ def chat(
     top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens that make up p.")] = SamplingParams.top_p,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = SamplingParams.seed,
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    tuned: TunedOption = "auto",
     context: Annotated[int, typer.Option(help="Tokens that the conversation may have.")] = EngineSettings.max_context,
     past: Annotated[bool, typer.Option("--past", help="Draft from what you asked and read before, as well.")] = False,
     no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep nothing of this.")] = False,
@@ -105,11 +108,16 @@ def chat(
             with show_progress() as progress:
                 return make(settings=settings, progress=progress, journal=journal, uses_past=past)
 
+        def knobs(verifier: str | None) -> Knobs | None:
+            found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
+            return found.knobs if found else None
+
         def pair() -> Runtime:
-            return opened(partial(Runtime.local, target or DEFAULT_TARGET, drafter))
+            return opened(partial(Runtime.local, target or DEFAULT_TARGET, drafter, knobs=knobs(None)))
 
         def hybrid() -> Runtime:
-            return opened(partial(Runtime.remote, verifier or "", target, drafter, token=token, tls=tls))
+            remote = partial(Runtime.remote, verifier or "", target, drafter, token=token, tls=tls)
+            return opened(partial(remote, knobs=knobs(verifier)))
 
         def stream() -> Runtime:
             vocabulary = catalog.find(target or tokenizer_source(drafter)).manifest.tokenizer_fingerprint

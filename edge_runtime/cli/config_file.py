@@ -36,6 +36,7 @@ OPTIONS = {
     "verifier": Option(str, "address of a verifier", LINKED),
     "target": Option(str, "the model whose answers you want", (*ANSWERING, "tune", "doctor")),
     "drafter": Option(str, "who guesses ahead", (*ANSWERING, "doctor")),
+    "tuned": Option(str, "a setting that tune kept: its name, auto or off", ANSWERING),
     "token_file": Option(Path, "file that holds the verifier's token", LINKED),
     "ca_file": Option(Path, "authority to trust, PEM", LINKED),
     "client_cert": Option(Path, "certificate and key to show the verifier, PEM", LINKED),

@@ -11,6 +11,7 @@ from edge_runtime.checkup.finding import Finding, examine
 from edge_runtime.checkup.libraries import check_libraries
 from edge_runtime.checkup.machine import check_journal, check_machine, check_store
 from edge_runtime.checkup.models import check_engines, check_models
+from edge_runtime.checkup.tuned import check_tuned
 from edge_runtime.checkup.verifier import Reached, check_verifier
 from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.completion import model_names
@@ -60,6 +61,7 @@ def doctor(
         "extras": lambda: check_libraries(imports=not quick),
         "models": check_models,
         **({} if quick else {"engines": check_engines}),
+        "tuned": lambda: check_tuned(target, verifier),
         "journal": check_journal,
         **({"verifier": try_verifier} if verifier else {}),
     }

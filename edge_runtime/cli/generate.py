@@ -14,6 +14,7 @@ from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress, write_private
 from edge_runtime.cli.show import show
+from edge_runtime.cli.tuned import TunedOption, find_tuned
 from edge_runtime.options import Options, check_request
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.runtime import Runtime
@@ -77,6 +78,7 @@ def generate(
     ] = SearchParams.length_penalty,
     best_of: Annotated[int, typer.Option(help="The likeliest of so many samples.")] = SearchParams.best_of,
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    tuned: TunedOption = "auto",
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
     strict: Annotated[
@@ -145,21 +147,39 @@ def generate(
     if past and no_journal:
         raise InvalidParameter("--past drafts from the journal and --no-journal goes without; leave one out")
     journal = open_journal(is_needed=past) if past or (verifier is not None and not no_journal) else None
+    found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
+    knobs = found.knobs if found else None
     with journal or nullcontext():
         with show_progress() as progress:
             if verifier is None:
                 if search.num_lanes > 1:  # a place in the cache for each, and nothing to draft
                     settings, drafter = replace(settings, max_sequences=search.num_lanes), "none"
                 name = target or DEFAULT_TARGET
-                runtime = Runtime.local(name, drafter, settings, progress, journal=journal, uses_past=past)
+                runtime = Runtime.local(name, drafter, settings, progress, journal=journal, uses_past=past, knobs=knobs)
             else:
                 token = read_token(token_file, verifier, is_insecure=allow_insecure)
                 tls = device_tls(ca_file, client_cert)
                 runtime = Runtime.remote(
-                    verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal, uses_past=past
+                    verifier,
+                    target,
+                    drafter,
+                    settings,
+                    progress,
+                    token=token,
+                    tls=tls,
+                    journal=journal,
+                    uses_past=past,
+                    knobs=knobs,
                 )
         with runtime:
-            finished = asyncio.run(show(runtime.generate_several(text, params, n=n, **options), seed, as_json=json))
+            finished = asyncio.run(
+                show(
+                    runtime.generate_several(text, params, n=n, **options),
+                    seed,
+                    as_json=json,
+                    tuned=found.name if found else "",
+                )
+            )
     if receipt is not None and finished is not None and finished.receipt is not None:
         write_private(receipt, finished.receipt)
 

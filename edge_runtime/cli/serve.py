@@ -9,6 +9,7 @@ import typer
 from edge_runtime.cli.access import CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
 from edge_runtime.cli.output import console, show_progress
+from edge_runtime.cli.tuned import TunedOption, find_tuned
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.runtime import Runtime
 from outrider import catalog
@@ -37,6 +38,7 @@ def serve(
         str, typer.Option(help="Address to listen on; beyond loopback it takes a key and TLS.")
     ] = "127.0.0.1",
     threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    tuned: TunedOption = "auto",
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     sessions: Annotated[int, typer.Option(help="Conversations that stay in the target's cache at once.")] = 2,
     api_key_file: Annotated[
@@ -79,14 +81,18 @@ def serve(
     formatter = formatter_of(log_format)
     api = _api_settings(host, api_key_file, tls_cert, tls_key, is_insecure=allow_insecure)
     settings = EngineSettings(num_threads=threads, max_context=context, max_sequences=sessions)
+    found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
+    knobs = found.knobs if found else None
     with listen(host, port) as listener:
         with show_progress() as progress:
             if verifier is None:
-                runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
+                runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress, knobs=knobs)
             else:
                 token = read_token(token_file, verifier, is_insecure=allow_insecure)
                 tls = device_tls(ca_file, client_cert)
-                runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
+                runtime = Runtime.remote(
+                    verifier, target, drafter, settings, progress, token=token, tls=tls, knobs=knobs
+                )
         with runtime:
             name = catalog.find(target or DEFAULT_TARGET).name if target or verifier is None else ""
             modes = Modes(runtime, is_remote=verifier is not None, model=name)

@@ -14,11 +14,16 @@ __all__ = ["figures_of", "show"]
 
 
 async def show(
-    answers: AsyncGenerator[tuple[int, Answering], None], seed: int, *, as_json: bool, screen: Screen | None = None
+    answers: AsyncGenerator[tuple[int, Answering], None],
+    seed: int,
+    *,
+    as_json: bool,
+    screen: Screen | None = None,
+    tuned: str = "",
 ) -> Finished | None:
     """Every answer as it comes, with its figures after it; or an object, a line, for each. Gives how the last ended.
 
-    `screen` is where the first is written.
+    `screen` is where the first is written. `tuned` names the setting in use, if any.
     """
     last = None
     screen = screen or Screen(is_silent=as_json)
@@ -26,21 +31,21 @@ async def show(
         async for number, event in events:
             if isinstance(event, Finished):
                 screen.end()
-                _finish(screen, event, seed + number, as_json=as_json)
+                _finish(screen, event, seed + number, tuned, as_json=as_json)
                 screen, last = Screen(is_silent=as_json), event
             else:
                 screen.take(event)
     return last
 
 
-def _finish(screen: Screen, finished: Finished, seed: int, *, as_json: bool) -> None:
+def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_json: bool) -> None:
     report, tokens = finished.report, screen.tokens
     if as_json:
         token_ids = [token.token_id for token in tokens]
         answer: dict[str, object] = {"text": screen.text, "token_ids": token_ids, "finish_reason": finished.reason}
         if tokens and tokens[0].logprob is not None:
             answer["logprobs"] = [{"logprob": token.logprob, "top": token.top_logprobs} for token in tokens]
-        print_json({**answer, "seed": seed, **figures_of(report)})
+        print_json({**answer, "seed": seed, **figures_of(report), "tuned": tuned or None})
     else:
         sys.stdout.write("\n")
         sys.stdout.flush()
