@@ -147,6 +147,8 @@ def generate(
     if past and no_journal:
         raise InvalidParameter("--past drafts from the journal and --no-journal goes without; leave one out")
     journal = open_journal(is_needed=past) if past or (verifier is not None and not no_journal) else None
+    token = read_token(token_file, verifier, is_insecure=allow_insecure) if verifier else ""
+    tls = device_tls(ca_file, client_cert) if verifier else None
     found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
     knobs = found.knobs if found else None
     with journal or nullcontext():
@@ -157,8 +159,6 @@ def generate(
                 name = target or DEFAULT_TARGET
                 runtime = Runtime.local(name, drafter, settings, progress, journal=journal, uses_past=past, knobs=knobs)
             else:
-                token = read_token(token_file, verifier, is_insecure=allow_insecure)
-                tls = device_tls(ca_file, client_cert)
                 runtime = Runtime.remote(
                     verifier,
                     target,

@@ -81,6 +81,8 @@ def serve(
     formatter = formatter_of(log_format)
     api = _api_settings(host, api_key_file, tls_cert, tls_key, is_insecure=allow_insecure)
     settings = EngineSettings(num_threads=threads, max_context=context, max_sequences=sessions)
+    token = read_token(token_file, verifier, is_insecure=allow_insecure) if verifier else ""
+    tls = device_tls(ca_file, client_cert) if verifier else None
     found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
     knobs = found.knobs if found else None
     with listen(host, port) as listener:
@@ -88,8 +90,6 @@ def serve(
             if verifier is None:
                 runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress, knobs=knobs)
             else:
-                token = read_token(token_file, verifier, is_insecure=allow_insecure)
-                tls = device_tls(ca_file, client_cert)
                 runtime = Runtime.remote(
                     verifier, target, drafter, settings, progress, token=token, tls=tls, knobs=knobs
                 )

@@ -60,7 +60,7 @@ def test_a_device_that_is_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("edge_runtime.checkup.libraries.EXTRAS", {"gguf": EXTRAS["gguf"]})
     findings, choice = look(run, "--target", "tiny")
     states = {name: found[0]["state"] for name, found in findings.items() if name != "store"}  # disks may be full
-    names = ("machine", "memory", "config", "extra gguf", "models", "engine gguf", "journal")
+    names = ("machine", "memory", "config", "extra gguf", "models", "engine gguf", "tuned", "journal")
     assert states == {**dict.fromkeys(names, "ok"), "profile": "note"}
     assert findings["profile"][0]["fix"] == "outrider profile tiny"
     assert "runs tiny" in findings["engine gguf"][0]["detail"]
