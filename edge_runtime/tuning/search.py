@@ -73,10 +73,10 @@ def search(
     progress: Progress = silent,
     seed: int = 0,
 ) -> Found:
-    """What was tried until the clock says `until_s`, or until Ctrl-C; the defaults are always measured whole.
+    """What was tried until the clock says `until_s`, or until Ctrl-C.
 
-    Raises what measuring the defaults does, MissingExtra without Optuna, InvalidParameter for a target that answers
-    nothing.
+    Raises what measuring the defaults does, MissingExtra without Optuna, InvalidParameter where the defaults cannot be
+    measured in that time, or the target answers nothing.
     """
     study, states = _study(seed, len({prompt.kind for prompt in prompts}))
     for knobs in space.first():
@@ -86,7 +86,7 @@ def search(
     measuring = _Measuring(prompts, goal, found, until_s, clock, progress)
     num_repeated = 0
     try:
-        while num_repeated < REPEATS and (not found.trials or clock() < until_s):
+        while num_repeated < REPEATS and clock() < until_s:
             asked = study.ask()
             knobs = space.suggest(asked)
             num_repeated = num_repeated + 1 if knobs in known else 0
@@ -97,8 +97,9 @@ def search(
             is_done = trial.end == "done"
             state = states.COMPLETE if is_done else states.PRUNED if trial.end == "pruned" else states.FAIL
             study.tell(asked, trial.score if is_done else None, state=state)
-    except _OutOfTime:
-        """The setting under way is not known well enough to be of use."""
+    except _OutOfTime:  # the setting under way is not known well enough to be of use
+        if not found.trials:
+            raise InvalidParameter("there was no time even for the defaults; give a larger budget") from None
     except KeyboardInterrupt:
         if not found.trials:
             raise
@@ -130,7 +131,7 @@ class _Measuring:
         try:
             ask = begin(knobs)
             for number, prompt in enumerate(self._prompts, 1):
-                sample = self._ask(ask, prompt, is_first=is_first)
+                sample = self._ask(ask, prompt)
                 if is_first:
                     self._found.answers[prompt] = sample.token_ids
                 elif list(sample.token_ids) != list(self._found.answers[prompt]):
@@ -151,10 +152,10 @@ class _Measuring:
                 raise InvalidParameter("the target answers these prompts with a token each; give others")
         return Trial(knobs, "done", running, number)
 
-    def _ask(self, ask: Ask, prompt: Prompt, *, is_first: bool) -> Sample:
+    def _ask(self, ask: Ask, prompt: Prompt) -> Sample:
         begun_s = self._clock()
         usual_s = statistics.median(self._taken_s) if self._taken_s else 0.0
-        if not is_first and begun_s + usual_s > self._until_s:
+        if begun_s + usual_s > self._until_s:
             raise _OutOfTime
         sample = ask(prompt)
         self._taken_s.append(self._clock() - begun_s)

@@ -154,6 +154,10 @@ def test_the_budget_is_kept_and_used() -> None:
     assert 3 <= tried[0] < tried[1]
     with pytest.raises(InvalidParameter, match="budget"):
         World().tune(budget_s=0)
+    short = World()
+    with pytest.raises(InvalidParameter, match="no time even for the defaults"):
+        short.tune(budget_s=8)
+    assert len(short.asked) < len(SEARCHED)
 
 
 def test_a_space_that_is_known_whole_ends_the_search() -> None:
