@@ -44,7 +44,9 @@ def chat(
     verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
     drafter: Annotated[
         str,
-        typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names),
+        typer.Option(
+            help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=model_names
+        ),
     ] = "auto",
     mode: Annotated[
         str | None,

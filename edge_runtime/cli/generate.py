@@ -39,7 +39,10 @@ def generate(
     ] = None,
     verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
     drafter: Annotated[
-        str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names)
+        str,
+        typer.Option(
+            help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=model_names
+        ),
     ] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = SamplingParams.temperature,

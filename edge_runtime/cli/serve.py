@@ -32,7 +32,9 @@ def serve(
         ),
     ] = None,
     verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.")] = "auto",
+    drafter: Annotated[
+        str, typer.Option(help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.")
+    ] = "auto",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8600,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond loopback it takes a key and TLS.")
