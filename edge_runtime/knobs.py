@@ -24,6 +24,7 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_drafts: int = 15  # in a turn
     max_ahead: int = 0  # guesses beyond what was heard; 0: take turns
     min_reach: float = 0.0  # the chance that all guesses up to the next are right, below which none is made
+    patience_ms: int = 0  # that a verifier waits for drafts before it steps alone; in turns it waits anyhow
 
     def drafting(self, settings: EngineSettings) -> EngineSettings:
         """The drafter's engine."""

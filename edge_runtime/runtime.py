@@ -240,6 +240,7 @@ class Runtime:
             self._drafting,
             max_drafts=self._knobs.max_drafts,
             max_ahead=self._knobs.max_ahead,
+            patience_ms=self._knobs.patience_ms,
             breaker=self._breaker,
         )
 

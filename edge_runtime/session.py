@@ -26,7 +26,7 @@ from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry, Retrying
-from edge_runtime.stream import VerifierStream
+from edge_runtime.stream import WAIT_FOR_DRAFTS, VerifierStream
 from outrider.errors import LinkLost, OutriderError
 from outrider.wire import Draft, Opened, Verified
 
@@ -45,7 +45,8 @@ async def _forget(events: Sequence[Event], target: str) -> None:
 class Session:
     """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
 
-    `breaker` outlives the session: what it learned of the link holds for the next. After `alone_after_s` without a
+    Who takes turns is waited for; else the verifier waits `patience_ms` for drafts before it steps alone. `breaker`
+    outlives the session: what it learned of the link holds for the next. After `alone_after_s` without a
     word the drafter answers alone, if it may.
     """
 
@@ -58,6 +59,7 @@ class Session:
         *,
         max_drafts: int = 15,
         max_ahead: int = 0,
+        patience_ms: int = 0,
         retry: Retry | None = None,
         breaker: Breaker | None = None,
         max_silence_s: float = MAX_SILENCE_S,
@@ -70,7 +72,10 @@ class Session:
         self._max_ahead = max_ahead
         self._takes_turns = drafter is not None and not max_ahead
         self._stream = VerifierStream(
-            link, max_drafts=max_drafts, max_silence_s=max_silence_s, takes_turns=self._takes_turns
+            link,
+            max_drafts=max_drafts,
+            max_silence_s=max_silence_s,
+            patience_ms=WAIT_FOR_DRAFTS if self._takes_turns else patience_ms,
         )
         self._retry = retry or Retry()
         self._breaker = breaker or Breaker()

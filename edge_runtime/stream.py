@@ -11,25 +11,25 @@ from edge_runtime.request import GenerationRequest
 from outrider.errors import LinkError, LinkLost, ProtocolError
 from outrider.wire import Cancel, Down, Draft, Fault, Load, Opened, Verified
 
-__all__ = ["VerifierStream"]
+__all__ = ["WAIT_FOR_DRAFTS", "VerifierStream"]
 
-WAIT_FOR_DRAFTS = -1
-NEVER_WAIT = 0
+WAIT_FOR_DRAFTS = -1  # for ever
 
 
 class VerifierStream:
     """`opened` is what the list was opened with, as long as it is open; the session sets it, once it has taken that in.
 
-    `max_drafts` is what a pass may be asked to look at; a busy verifier allows fewer (`drafts_allowed`).
+    `max_drafts` is what a pass may be asked to look at; a busy verifier allows fewer (`drafts_allowed`). `patience_ms`:
+    how long the verifier waits for drafts before it steps alone.
     """
 
-    def __init__(self, link: Link, *, max_drafts: int, max_silence_s: float, takes_turns: bool) -> None:
+    def __init__(self, link: Link, *, max_drafts: int, max_silence_s: float, patience_ms: int) -> None:
         self.link = link
         self.opened: Opened | None = None
         self.drafts_allowed = max_drafts
         self._max_drafts = max_drafts
         self._max_silence_s = max_silence_s
-        self._patience_ms = WAIT_FOR_DRAFTS if takes_turns else NEVER_WAIT
+        self._patience_ms = patience_ms
 
     async def open(self, request: GenerationRequest, token_ids: list[int], target: str) -> Opened:
         """Open the list. Raises LinkError, what the verifier refused, and ProtocolError."""

@@ -20,6 +20,7 @@ __all__ = ["Space", "link_space", "pair_space"]
 
 LARGEST_SHARE = 0.5  # of the target's bytes: a drafter that is larger takes too long to draft
 MAX_DRAFTS = 31
+PATIENCES_MS = [0, 50, 100, 200, 400]  # a useful wait is at least a round trip and some drafts
 BESIDE_AHEAD = 16  # guesses, where drafter and target of one device run side by side
 ALONE = "1 sequences"  # how the profile's key of an engine with one sequence ends
 
@@ -34,6 +35,7 @@ class Space:
     verifier_threads: list[int] = field(default_factory=lambda: [0])
     max_ahead: list[int] = field(default_factory=lambda: [0])
     num_cores: int = 1
+    patience_ms: list[int] = field(default_factory=lambda: [0])
 
     def first(self) -> list[Knobs]:
         """The defaults, then every drafter with all else as it is by default."""
@@ -58,7 +60,8 @@ class Space:
             max_ahead = one_of("max_ahead", self.max_ahead)
         max_drafts = defaults.max_drafts if max_ahead else trial.suggest_int("max_drafts", 2, MAX_DRAFTS)
         min_reach = trial.suggest_float("min_reach", 0.0, 0.8, step=0.05)
-        return Knobs(drafter, threads, verifier_threads, max_drafts, max_ahead, round(min_reach, 2))
+        patience_ms = one_of("patience_ms", self.patience_ms)
+        return Knobs(drafter, threads, verifier_threads, max_drafts, max_ahead, round(min_reach, 2), patience_ms)
 
 
 def pair_space(target: ModelFolder) -> Space:
@@ -86,7 +89,7 @@ def link_space(vocabulary: ModelFolder, target: str) -> Space:
     cores = num_physical_cores()
     defaults = msgspec.structs.replace(LINKED, drafter=auto_drafter(vocabulary), drafter_threads=cores)
     drafters = _drafters(vocabulary, target, float("inf"))
-    return Space(defaults, drafters, _thread_counts(cores), [0], [LINKED.max_ahead, 8, 16, 32], cores)
+    return Space(defaults, drafters, _thread_counts(cores), [0], [LINKED.max_ahead, 8, 16, 32], cores, PATIENCES_MS)
 
 
 def _thread_counts(cores: int) -> list[int]:

@@ -139,6 +139,7 @@ def _check(knobs: Knobs) -> None:
         "verifier_threads": (knobs.verifier_threads, 0, cores),
         "max_drafts": (knobs.max_drafts, 1, 31),
         "max_ahead": (knobs.max_ahead, 0, 256),
+        "patience_ms": (knobs.patience_ms, 0, 60_000),
         "min_reach": (knobs.min_reach, 0.0, 1.0),
     }
     for name, (value, least, most) in bounds.items():

@@ -81,7 +81,13 @@ class Workbench:
             if drafter is not None:
                 self._executor.submit(drafter.prefill, self._codec.encode_chat(NOTHING)).result()  # forgets the last
             session = Session(
-                link, drafter, pace, self._executor, max_drafts=knobs.max_drafts, max_ahead=knobs.max_ahead
+                link,
+                drafter,
+                pace,
+                self._executor,
+                max_drafts=knobs.max_drafts,
+                max_ahead=knobs.max_ahead,
+                patience_ms=knobs.patience_ms,
             )
             return asyncio.run(self._answer(session, prompt, pass_ms))
 

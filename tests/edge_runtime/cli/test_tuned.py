@@ -23,6 +23,7 @@ from tests.edge_runtime.cli import in_process
 from tests.serving import serving
 
 ASK = ("generate", "hello hello hello", "--target", "tiny", "--max-tokens", "16", "--context", "1024", "--no-journal")
+KNOBS = ("max_drafts", "max_ahead", "patience_ms")
 Run = Callable[..., tuple[str, str]]
 
 
@@ -56,7 +57,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
     def heard(self: Session, link: object, drafter: object, pace: object, *args: object, **settings: object) -> None:
         name, cut = getattr(drafter, "name", None), getattr(pace, "_min_reach", None)
-        made.append({"drafter": name, "cut": cut, **{key: settings[key] for key in ("max_drafts", "max_ahead")}})
+        made.append({"drafter": name, "cut": cut, **{key: settings[key] for key in KNOBS}})
         begin(self, link, drafter, pace, *args, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Session, "__init__", heard)
@@ -73,8 +74,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-IN_USE = {"drafter": "lookup+other", "cut": 0.2, "max_drafts": 3, "max_ahead": 0}
-BY_DEFAULT = {"drafter": "lookup", "cut": 0.0, "max_drafts": 15, "max_ahead": 0}
+IN_USE = {"drafter": "lookup+other", "cut": 0.2, "max_drafts": 3, "max_ahead": 0, "patience_ms": 0}
+BY_DEFAULT = {"drafter": "lookup", "cut": 0.0, "max_drafts": 15, "max_ahead": 0, "patience_ms": 0}
 
 
 def test_generate_uses_it_says_so_and_answers_the_same(tuned: Tuned, used: list[object], run: Run) -> None:
@@ -125,11 +126,11 @@ def test_the_doctor_tells_of_it(tuned: Tuned, run: Run) -> None:
 def test_over_a_link_look_ahead_is_what_was_found(tuned: Tuned, used: list[object], run: Run) -> None:
     local = open_verifier(catalog.find("tiny"), EngineSettings(num_threads=1, max_context=1024))
     with serving(local.loop) as url:
-        save(msgspec.structs.replace(tuned, verifier=url, knobs=Knobs("other", 1, max_ahead=8, min_reach=0.05)))
+        save(msgspec.structs.replace(tuned, verifier=url, knobs=Knobs("other", 1, max_ahead=8, patience_ms=50)))
         found = json.loads(run(*ASK, "--json", "--verifier", url)[0])
     local.close()
     assert found["tuned"] == "mine"
-    assert used == [{"drafter": "other", "cut": 0.05, "max_drafts": 15, "max_ahead": 8}]
+    assert used == [{"drafter": "other", "cut": 0.0, "max_drafts": 15, "max_ahead": 8, "patience_ms": 50}]
 
 
 def test_an_app_hands_knobs_over_itself(used: list[object]) -> None:
@@ -138,5 +139,5 @@ def test_an_app_hands_knobs_over_itself(used: list[object]) -> None:
         beside = [*runtime.answer("hello hello hello", max_tokens=8)]
     with Runtime.local("tiny", settings=settings) as runtime:
         in_turns = [*runtime.answer("hello hello hello", max_tokens=8)]
-    assert used[0] == {"drafter": "lookup", "cut": 0.05, "max_drafts": 15, "max_ahead": 16}
+    assert used[0] == {"drafter": "lookup", "cut": 0.05, "max_drafts": 15, "max_ahead": 16, "patience_ms": 0}
     assert [piece.text for piece in beside[:-1]] == [piece.text for piece in in_turns[:-1]]  # type: ignore[union-attr]

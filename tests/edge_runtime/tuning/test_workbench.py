@@ -120,7 +120,7 @@ def test_over_a_link_the_same_answer(bench: Workbench) -> None:
         serving(verifier.loop) as url,
         Workbench(catalog.find("other"), SETTINGS, 12, open_link=lambda: WebSocketLink(url)) as linked,
     ):
-        for knobs in (Knobs("none", max_ahead=64), Knobs("lookup+other", max_ahead=8, min_reach=0.05)):
+        for knobs in (Knobs("none", max_ahead=64), Knobs("lookup+other", max_ahead=8, patience_ms=5)):
             sample = linked.begin(knobs)(HELLO)
             assert sample.token_ids == here.token_ids
             assert sample.verifier_ms >= 1  # in plain passes
@@ -144,6 +144,7 @@ def test_the_space_over_a_link(tiny: ModelFolder) -> None:
     assert "tiny" not in found.drafters  # the target itself
     assert "lookup+other" in found.drafters
     assert found.defaults.max_ahead == found.max_ahead[0] == 64
+    assert found.defaults.patience_ms == found.patience_ms[0] == 0
 
 
 class Fixed:
