@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
@@ -17,7 +16,6 @@ __all__ = ["Pinned", "cores", "next_line", "tell"]
 
 A = TypeVar("A", bound=msgspec.Struct)
 
-ROOT = Path(__file__).parent.parent
 MAX_LINE = 2**26
 END_S = 30.0
 
@@ -44,7 +42,6 @@ class Pinned:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
-            cwd=ROOT,
             preexec_fn=functools.partial(os.sched_setaffinity, 0, {self._core}) if can_pin else None,
         )
         return self

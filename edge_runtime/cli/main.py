@@ -25,6 +25,7 @@ INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "doctor")
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
+    "bench": "Measure what this program gives on this machine, beside what others give.",
     "config": "Set defaults of your own for the options that commands share.",
     "receipt": "Check what a verifier signed.",
     "verifier token": "Add, list and revoke the tokens that let devices use a verifier.",
