@@ -1,4 +1,4 @@
-"""Devices that `benchmarks.service` starts in a process of their own: one Job as JSON comes in, what was Heard goes out.
+"""Devices that `benchmarks.service` starts in a process of their own: a Job comes in as JSON, what was Heard goes out.
 
 Without the process of its own a device's work would be counted as the service's.
 """

@@ -39,7 +39,11 @@ def run(options: ExportOptions, command: Sequence[str], progress: Progress = sil
         reasons = "; ".join(f"{each.name}: {each.reason}" for each in missing) or "the store has no other model"
         raise InvalidParameter(f"no drafter to compare ({reasons}); pull or export one, or name it with --drafter")
     codec = TextCodec(target)
-    prompts = [(prompt, codec.encode_chat([{"role": "user", "content": prompt.text}])) for each in chosen.values() for prompt in each]
+    prompts = [
+        (prompt, codec.encode_chat([{"role": "user", "content": prompt.text}]))
+        for each in chosen.values()
+        for prompt in each
+    ]
     settings = EngineSettings(num_threads=options.threads, max_context=MAX_CONTEXT)
     runs: list[Run] = []
     with ExitStack() as stack:

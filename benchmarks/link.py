@@ -131,7 +131,9 @@ def read_texts(options: LinkOptions) -> Texts:
     if options.target == COUNTING:
         count = options.prompts.count
         numbers = {"code": [[n, n + 1] for n in range(count)], "chat": [[n + 9] for n in range(count)]}
-        return Texts({kind: {f"{kind}/{n}": ids for n, ids in enumerate(each)} for kind, each in numbers.items()}, [], "")
+        return Texts(
+            {kind: {f"{kind}/{n}": ids for n, ids in enumerate(each)} for kind, each in numbers.items()}, [], ""
+        )
     chosen = select(options.prompts)
     folder = catalog.find(options.target)
     codec = TextCodec(folder)

@@ -1,6 +1,6 @@
 """The device's core of `benchmarks.link`: real sessions over real sockets, in a process of its own.
 
-Setup comes in, Ready goes out; from then on each Generation is answered with what was Heard, each Tracing with a Trace. The
+Setup comes in, Ready goes out; from then on a Generation is answered with what was Heard, a Tracing with a Trace. The
 drafter and the pace live on from one to the next, as in a running app; what the drafter cached of an answer does not.
 """
 
@@ -31,7 +31,18 @@ from outrider.choice import SamplingParams
 from outrider.framing import to_frame
 from outrider.wire import Down, Draft, Up, Verified
 
-__all__ = ["FixedPace", "Generation", "Heard", "MeteredLink", "Ready", "Setup", "Tracing", "framed_bytes", "generate", "trace"]
+__all__ = [
+    "FixedPace",
+    "Generation",
+    "Heard",
+    "MeteredLink",
+    "Ready",
+    "Setup",
+    "Tracing",
+    "framed_bytes",
+    "generate",
+    "trace",
+]
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -187,7 +198,8 @@ async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -
     )
 
 
-def trace(job: Tracing, drafter: Drafter) -> Trace:
+def trace(job: Tracing, drafter: Drafter | None) -> Trace:
+    drafter = drafter or LookupDrafter()  # without one nobody guesses; what the text itself would have said is told
     keep_prompt(drafter, job.prompt)
     pace, params = OneGuess(), SamplingParams()
     agrees: list[bool] = []

@@ -21,8 +21,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.counting_engine import CountingEngine
-from benchmarks.pinned import next_line, tell
 from benchmarks.options import COUNTING
+from benchmarks.pinned import next_line, tell
 from benchmarks.service import UNHURRIED, Stopwatch, serving
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import open_verifier

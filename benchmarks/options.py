@@ -3,13 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from benchmarks.prompts import Selection
+from benchmarks.prompts import KINDS, Selection
 from edge_runtime.parts import DEFAULT_DRAFTER, DEFAULT_TARGET
 
 __all__ = ["COUNTING", "ExportOptions", "LinkOptions", "PairOptions", "ServiceOptions", "SuiteOptions", "WireOptions"]
 
 COUNTING = "counting"  # a target that is no model: after a token comes the next number
 QUICK_TOKENS = 24
+DEFAULT, FEW, CODE = Selection(), Selection(count=2), Selection(("code",), count=8)
+EVERYTHING = Selection(KINDS, count=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,7 @@ class SuiteOptions:
     """What all that generate have in common."""
 
     target: str = DEFAULT_TARGET
-    prompts: Selection = Selection()
+    prompts: Selection = DEFAULT
     max_tokens: int = 96
     threads: int = 0
     is_quick: bool = False
@@ -36,7 +38,7 @@ class PairOptions(SuiteOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LinkOptions(SuiteOptions):
-    prompts: Selection = Selection(count=2)
+    prompts: Selection = FEW
     max_tokens: int = 80
     threads: int = 1
     drafter: str = "auto"
@@ -49,7 +51,7 @@ class LinkOptions(SuiteOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceOptions(SuiteOptions):
-    prompts: Selection = Selection(kinds=("code",), count=8)
+    prompts: Selection = CODE
     drafter: str = "lookup"
     sessions: tuple[int, ...] = (1, 2, 4, 8)
     num_streams: int = 64  # sessions of the run without a model
@@ -61,7 +63,7 @@ class ServiceOptions(SuiteOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(SuiteOptions):
-    prompts: Selection = Selection(kinds=("code", "chat", "translation", "summary", "edit"), count=2)
+    prompts: Selection = EVERYTHING
     max_tokens: int = 48
     drafters: tuple[str, ...] = ()  # none named: all in the store that may do
 

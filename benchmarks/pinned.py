@@ -49,6 +49,8 @@ class Pinned:
     async def __aexit__(self, *_: object) -> None:
         """The end of its questions is its end."""
         process = self._running()
+        assert process.stdin is not None
+        process.stdin.close()
         try:
             async with asyncio.timeout(END_S):
                 await process.communicate()

@@ -41,8 +41,7 @@ def select(selection: Selection) -> dict[str, list[Prompt]]:
     if selection.count < 1:
         raise InvalidParameter(f"{selection.count} prompts of each kind make no figure; ask for 1 or more")
     return {
-        kind: _spread_out(prompts[:-1] or prompts, selection.count)
-        for kind, prompts in _everything(selection).items()
+        kind: _spread_out(prompts[:-1] or prompts, selection.count) for kind, prompts in _everything(selection).items()
     }
 
 

@@ -16,10 +16,11 @@ from benchmarks.peers.base import Peer
 from benchmarks.record import Answer, Missing, Way
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.drafters import Drafter
-from edge_runtime.events import Finished
+from edge_runtime.events import Token
 from edge_runtime.links import InProcessLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
+from edge_runtime.report import Report
 from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
@@ -70,16 +71,15 @@ class Pair:
         )
         token_ids: list[int] = []
 
-        async def run() -> Finished:
+        async def run() -> Report:
             with ThreadPoolExecutor(1) as executor:
                 session = Session(InProcessLink(self._verifier.loop), self._drafter, self._pace, executor)
                 async for event in session.generate(request):
-                    if isinstance(event, Finished):
-                        return event
-                    token_ids.append(event.token_id)
-            raise RuntimeError("the session ended without its report")
+                    if isinstance(event, Token):
+                        token_ids.append(event.token_id)
+                return session.report
 
-        return Answer.of(token_ids, asyncio.run(run()).report)
+        return Answer.of(token_ids, asyncio.run(run()))
 
 
 def our_ways(
@@ -107,7 +107,9 @@ def our_ways(
             missing.append(Missing(f"target alone, {name}", str(error)))
             continue
         fastest = dataclasses.replace(settings, has_exact_kernels=False)
-        way = Way(name=f"target alone, {name}", role="alone", note="the kernels that are fastest, not those of equal bits")
+        way = Way(
+            name=f"target alone, {name}", role="alone", note="the kernels that are fastest, not those of equal bits"
+        )
         add(way, alone(other, fastest))
     add(Way(name="target alone, passes of one", role="alone"), alone(folder, settings))
     verifier = open_verifier(folder, settings)
@@ -164,9 +166,7 @@ def _opening(peer: Peer) -> Callable[[str], AbstractContextManager[Generate]]:
             def generate(prompt: Sequence[int], max_tokens: int) -> Answer:
                 answer = running.generate(prompt, max_tokens)
                 passes = None if answer.num_passes is None else answer.num_passes + 1  # the prompt's gives a token, too
-                return Answer(
-                    token_ids=answer.token_ids, seconds=answer.seconds, first_s=answer.first_s, passes=passes
-                )
+                return Answer(token_ids=answer.token_ids, seconds=answer.seconds, first_s=answer.first_s, passes=passes)
 
             yield generate
 

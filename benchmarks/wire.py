@@ -124,8 +124,8 @@ async def _measure(options: WireOptions, n_vocab: int, port: int, progress: Prog
                         "is_padded": is_padded,
                         "messages_up": wire.num_up,
                         "messages_down": wire.num_down,
-                        "opening_up": passed[0] - sent_up,  # the HTTP request, Open, and the end
-                        "opening_down": passed[1] - sent_down,
+                        "rest_up": passed[0] - sent_up,  # the HTTP request, Open, and the end
+                        "rest_down": passed[1] - sent_down,  # and notices that drafts keep missing
                     }
                     name = _name(length, is_padded=is_padded)
                     runs.append(Run.of(told, text, f"counting, {text}", name, more=more))

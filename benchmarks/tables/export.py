@@ -15,7 +15,15 @@ def lines(result: Result) -> Iterator[str]:
     yield f"Drafters for {target}, over {len({run.prompt for run in result.runs})} texts that it wrote."
     yield ""
     depths = list(result.runs[0].more["tokens_per_pass"])
-    header = ["", "MB", "ms a token", "agreement", "KL, nats", "coverage", *(f"tokens a pass, {k} drafts" for k in depths)]
+    header = [
+        "",
+        "MB",
+        "ms a token",
+        "agreement",
+        "KL, nats",
+        "coverage",
+        *(f"tokens a pass, {k} drafts" for k in depths),
+    ]
     yield from table(
         header,
         (

@@ -120,9 +120,7 @@ def _lists(view: View, others: list[str]) -> Iterator[str]:
     )
 
 
-def _by_rtt(
-    view: View, cell: Callable[[str, str, float], str], ways: Iterable[str] | None = None
-) -> Iterator[str]:
+def _by_rtt(view: View, cell: Callable[[str, str, float], str], ways: Iterable[str] | None = None) -> Iterator[str]:
     yield row(["", *(f"RTT {rtt_ms:g} ms" for rtt_ms in view.rtts_ms)])
     yield "|---|" + "---|" * len(view.rtts_ms)
     for kind in view.kinds:

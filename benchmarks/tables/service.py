@@ -1,6 +1,5 @@
 """Suite `service` as tables: what drafts save, what a device gets, what the service itself takes."""
 
-import statistics
 from collections.abc import Iterator
 
 from benchmarks.record import Result
@@ -13,14 +12,17 @@ __all__ = ["lines"]
 def lines(result: Result) -> Iterator[str]:
     details = Details.read(result.details)
     settings = result.settings
-    kinds = ", ".join(result.kinds)
     count = len({(run.kind, run.prompt) for run in result.runs})
-    yield f"{settings['target']}; {count} prompts ({kinds}), {settings['max_tokens']} tokens; drafter {settings['drafter']}."
+    asked = f"{count} prompts ({', '.join(result.kinds)}), {settings['max_tokens']} tokens each"
+    yield f"{settings['target']}; {asked}; drafter {settings['drafter']}."
     yield ""
     header = ["devices at once", "passes per token", "rows per token", "tokens per second of verifier time"]
     yield from table(
         [*header, "tokens/s of a device", "accepted"],
-        (_row(result, each) for each in sorted(details.measured, key=lambda each: (each.num_sessions, each.way != PLAIN))),
+        (
+            _row(result, each)
+            for each in sorted(details.measured, key=lambda each: (each.num_sessions, each.way != PLAIN))
+        ),
     )
     yield ""
     found = {(each.way, each.num_sessions): each.figures for each in details.measured}
@@ -52,6 +54,6 @@ def _row(result: Result, of: Measured) -> list[str]:
         f"{figures.passes_per_token:.2f}",
         f"{rows:.2f}",
         f"{figures.tokens_per_s:.1f}",
-        spread(speeds, digits=1) if statistics.fsum(speeds) else "-",
+        spread(speeds, digits=1) if any(speeds) else "-",
         "-" if figures.acceptance is None else f"{figures.acceptance:.0%}",
     ]

@@ -10,17 +10,20 @@ __all__ = ["lines"]
 
 def lines(result: Result) -> Iterator[str]:
     for kind in result.kinds:
-        yield f"Guesses {kind}, {result.settings['num_tokens']} tokens: bytes as they travelled, WebSocket framing included."
+        yield f"Guesses {kind}, {result.settings['num_tokens']} tokens; bytes as they travelled, with framing."
         yield ""
         header = ["", "passes a token", "up, B a token", "down, B a token", "up, B a message", "down, B a message"]
-        yield from table([*header, "opening up, down"], _rows(result, kind))
+        yield from table([*header, "the rest, up, down"], _rows(result, kind))
         yield ""
     yield "One message at position 500, bytes: drafts up, verified tokens down when all are right; computed."
     yield ""
     yield from table(
         ["drafts", "up, bare", "up, padded", "down, bare", "down, padded"],
         (
-            [str(each[name]) for name in ("num_drafts", "draft_bare", "draft_padded", "verified_bare", "verified_padded")]
+            [
+                str(each[name])
+                for name in ("num_drafts", "draft_bare", "draft_padded", "verified_bare", "verified_padded")
+            ]
             for each in result.details["messages"]
         ),
     )
@@ -36,5 +39,5 @@ def _rows(result: Result, kind: str) -> Iterator[list[str]]:
             f"{down / run.num_tokens:.1f}",
             f"{up / more['messages_up']:.0f}" if more["messages_up"] else "-",
             f"{down / more['messages_down']:.0f}" if more["messages_down"] else "-",
-            f"{more['opening_up']}, {more['opening_down']}",
+            f"{more['rest_up']}, {more['rest_down']}",
         ]

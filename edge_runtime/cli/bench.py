@@ -24,6 +24,15 @@ __all__ = ["COMMANDS"]
 
 MOST = 1e6  # of any number in a list
 MOST_DRAFTS = 256
+RTTS = ",".join(f"{rtt_ms:g}" for rtt_ms in LinkOptions.rtts_ms)
+SESSIONS = ",".join(map(str, ServiceOptions.sessions))
+KINDS_OF = {
+    "pair": ",".join(PairOptions.prompts.kinds),
+    "link": ",".join(LinkOptions.prompts.kinds),
+    "service": ",".join(ServiceOptions.prompts.kinds),
+    "export": ",".join(ExportOptions.prompts.kinds),
+}
+LENGTHS = ",".join(map(str, WireOptions.lengths))
 
 Json = Annotated[Path | None, typer.Option("--json", help="Keep every single run in this file.")]
 Plots = Annotated[Path | None, typer.Option(help="Draw the figures into this folder, PNG and SVG.")]
@@ -48,12 +57,14 @@ def pair(
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="Another file of the target, run alone; repeatable.", show_default=", ".join(PairOptions.also)),
+        typer.Option(
+            help="Another file of the target, run alone; repeatable.", show_default=", ".join(PairOptions.also)
+        ),
     ] = None,
     peers: Annotated[
         str, typer.Option(help="Other programs: all, none, or beginnings of their names with commas.")
     ] = PairOptions.peers,
-    kinds: Kinds = ",".join(PairOptions.prompts.kinds),
+    kinds: Kinds = KINDS_OF["pair"],
     count: Count = PairOptions.prompts.count,
     prompts: Prompts = None,
     max_tokens: MaxTokens = PairOptions.max_tokens,
@@ -89,13 +100,11 @@ def link(
     drafter: Annotated[
         str, typer.Option(help="Who guesses ahead: auto, lookup or a model.", autocompletion=model_names)
     ] = LinkOptions.drafter,
-    rtt: Annotated[str, typer.Option(help="Round trips in milliseconds, with commas.")] = ",".join(
-        f"{rtt_ms:g}" for rtt_ms in LinkOptions.rtts_ms
-    ),
+    rtt: Annotated[str, typer.Option(help="Round trips in milliseconds, with commas.")] = RTTS,
     kbit: Annotated[float, typer.Option(min=0, help="Kilobits a second each way; 0 sets no limit.")] = (
         LinkOptions.kbit_per_s
     ),
-    kinds: Kinds = ",".join(LinkOptions.prompts.kinds),
+    kinds: Kinds = KINDS_OF["link"],
     count: Count = LinkOptions.prompts.count,
     prompts: Prompts = None,
     max_tokens: MaxTokens = LinkOptions.max_tokens,
@@ -129,13 +138,11 @@ def service(
     drafter: Annotated[
         str, typer.Option(help="Who guesses ahead on the devices.", autocompletion=model_names)
     ] = ServiceOptions.drafter,
-    sessions: Annotated[str, typer.Option(help="Devices at once, with commas.")] = ",".join(
-        map(str, ServiceOptions.sessions)
-    ),
+    sessions: Annotated[str, typer.Option(help="Devices at once, with commas.")] = SESSIONS,
     streams: Annotated[int, typer.Option(min=1, help="Devices at once of the run without a model.")] = (
         ServiceOptions.num_streams
     ),
-    kinds: Kinds = ",".join(ServiceOptions.prompts.kinds),
+    kinds: Kinds = KINDS_OF["service"],
     count: Count = ServiceOptions.prompts.count,
     prompts: Prompts = None,
     max_tokens: MaxTokens = ServiceOptions.max_tokens,
@@ -169,7 +176,7 @@ def export(
     drafter: Annotated[
         list[str] | None, typer.Option(help="A drafter to compare; repeatable.", show_default="all that may do")
     ] = None,
-    kinds: Kinds = ",".join(ExportOptions.prompts.kinds),
+    kinds: Kinds = KINDS_OF["export"],
     count: Count = ExportOptions.prompts.count,
     prompts: Prompts = None,
     max_tokens: MaxTokens = ExportOptions.max_tokens,
@@ -195,7 +202,7 @@ def export(
 
 
 def wire(
-    lengths: Annotated[str, typer.Option(help="Drafts a turn, with commas.")] = ",".join(map(str, WireOptions.lengths)),
+    lengths: Annotated[str, typer.Option(help="Drafts a turn, with commas.")] = LENGTHS,
     max_tokens: MaxTokens = WireOptions.num_tokens,
     quick: Quick = False,
     json: Json = None,
@@ -222,7 +229,11 @@ def show(
     """
     from benchmarks.record import load
 
-    print_result(load(file), plots)
+    result = load(file)
+    try:
+        print_result(result, plots)
+    except (LookupError, TypeError, ValueError) as error:  # a file that somebody changed
+        raise InvalidParameter(f"{file} does not hold together ({error!r}); measure again") from None
 
 
 def tell(measure: "Callable[[Progress], Result]", json: Path | None, plots: Path | None) -> None:
