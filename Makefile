@@ -80,13 +80,13 @@ ray: .venv/ready
 
 bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0
-	@$(BIN)/python -m benchmarks.pair
+	@$(BIN)/outrider bench pair
 
 bench-service: models
-	@$(BIN)/python -m benchmarks.service
+	@$(BIN)/outrider bench service
 
 bench-link: models
-	@$(BIN)/python -m benchmarks.link
+	@$(BIN)/outrider bench link
 
 clean:
 	rm -rf .venv

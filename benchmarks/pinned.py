@@ -46,8 +46,8 @@ class Pinned:
         )
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """The end of its questions is its end."""
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        """The end of its questions is its end. Raises RuntimeError when it does not end, or badly."""
         process = self._running()
         assert process.stdin is not None
         process.stdin.close()
@@ -57,6 +57,8 @@ class Pinned:
         except TimeoutError:
             process.kill()
             await process.communicate()
+        if process.returncode and error is None:
+            raise RuntimeError(f"{self._module} ended with status {process.returncode}; see what it said above")
 
     async def ask(self, question: msgspec.Struct, expected: type[A]) -> A:
         """Raises RuntimeError when it has ended; why, it said on standard error."""

@@ -41,6 +41,7 @@ STYLE = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "svg.hashsalt": "outrider",
+    "svg.fonttype": "none",  # text stays text
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
@@ -350,6 +351,7 @@ def _bars(result: Result, of: Callable[[str, str], Sequence[float]], label: str,
         axis.set_xlabel(label)
         axis.set_yticks(range(len(ways)), [way.name for way in ways])
         axis.tick_params(axis="y", length=0)
+        axis.tick_params(axis="x", labelbottom=True)
         axis.grid(axis="x", color=FAINT, linewidth=0.6)
         axis.set_axisbelow(True)
         axis.margins(x=0.14)

@@ -113,9 +113,8 @@ def compare(verifier: VerifierLoop, job: Job, sessions: Sequence[int], progress:
     with serving(verifier) as url:
         job = msgspec.structs.replace(job, url=url)
         warm_up = msgspec.structs.replace(job, prompts=job.prompts[:1], drafter="none")
-        for _ in range(2):
-            start_devices(warm_up)
-            stopwatch.take()
+        start_devices(warm_up)
+        stopwatch.take()
         for turn, num_sessions in enumerate(sessions):
             for number, (way, drafter) in enumerate(rotated([(PLAIN, "none"), (DRAFTING, job.drafter)], turn)):
                 progress("sessions", 2 * turn + number, 2 * len(sessions))

@@ -62,7 +62,7 @@ def test_make_targets_named_in_the_pages_exist() -> None:
 def test_benchmarks_named_in_the_pages_have_the_options_shown(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(page.read_text() for page in PAGES)
     named = re.findall(r"python -m (benchmarks\.\w+)([^`\n#]*)", text)
-    assert {"benchmarks.torch_pass", "benchmarks.service"} <= {module for module, _ in named}
+    assert "benchmarks.torch_pass" in {module for module, _ in named}
     for module, rest in named:
         with pytest.raises(SystemExit):
             importlib.import_module(module).main(["--help"])
@@ -74,7 +74,7 @@ def test_benchmarks_named_in_the_pages_have_the_options_shown(capsys: pytest.Cap
     "module",
     [
         str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
-        for package in ("outrider", "cloud_verifier", "edge_runtime", "export")
+        for package in ("outrider", "cloud_verifier", "edge_runtime", "export", "benchmarks")
         for path in sorted((ROOT / package).rglob("*.py"))
         if ">>> " in path.read_text()
     ],

@@ -12,7 +12,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
-    path for name in ("outrider", "cloud_verifier", "edge_runtime", "export") for path in (ROOT / name).rglob("*.py")
+    path
+    for name in ("outrider", "cloud_verifier", "edge_runtime", "export", "benchmarks")
+    for path in (ROOT / name).rglob("*.py")
 ]
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 CALLS = {"eval", "exec", "recv_pyobj", "load_pickle", "read_pickle"}

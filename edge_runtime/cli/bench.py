@@ -4,7 +4,8 @@ The measuring is in `benchmarks`; all of it but the options is imported when it 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from benchmarks.options import ExportOptions, LinkOptions, PairOptions, ServiceO
 from benchmarks.prompts import Selection
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import console, show_progress
-from outrider.errors import InvalidParameter
+from outrider.errors import InvalidParameter, MissingExtra
 from outrider.progress import Progress
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def link(
 
     Example: outrider bench link --rtt 0,50,300 --json link.json
     """
-    from benchmarks import link as suite
+    with needing_more():
+        from benchmarks import link as suite
 
     options = LinkOptions(
         target=target,
@@ -157,7 +159,8 @@ def service(
 
     Example: outrider bench service --sessions 1,8 --json service.json
     """
-    from benchmarks import service as suite
+    with needing_more():
+        from benchmarks import service as suite
 
     options = ServiceOptions(
         target=target,
@@ -212,7 +215,8 @@ def wire(
 
     Example: outrider bench wire
     """
-    from benchmarks import wire as suite
+    with needing_more():
+        from benchmarks import wire as suite
 
     chosen_lengths = tuple(int(number) for number in numbers(lengths, "--lengths", least=0.0, most=MOST_DRAFTS))
     options = WireOptions(num_tokens=max_tokens, lengths=chosen_lengths)
@@ -234,6 +238,15 @@ def show(
         print_result(result, plots)
     except (LookupError, TypeError, ValueError) as error:  # a file that somebody changed
         raise InvalidParameter(f"{file} does not hold together ({error!r}); measure again") from None
+
+
+@contextmanager
+def needing_more() -> Iterator[None]:
+    """Names the extra, where a suite needs what the base does not bring."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(f'this suite needs {error.name}; run: pip install "outrider[bench]"') from None
 
 
 def tell(measure: "Callable[[Progress], Result]", json: Path | None, plots: Path | None) -> None:
