@@ -19,15 +19,8 @@ from outrider.errors import InvalidParameter, MissingExtra
 __all__ = ["Line", "draw"]
 
 INK, FAINT, OURS = "#1a1a1a", "#d9d9d9", "#0b5fa5"
-OTHERS = (
-    "#6b6b6b",
-    "#c2571a",
-    "#2e7d4f",
-    "#8e44ad",
-    "#a07b00",
-    "#b03060",
-    "#3c8d93",
-)  # told apart without colour vision
+ALONE_INK = "#6b6b6b"
+OTHERS = ("#c2571a", "#2e7d4f", "#8e44ad", "#a07b00", "#b03060", "#3c8d93")  # for eyes of all kinds
 STYLE = {
     "font.size": 10,
     "text.color": INK,
@@ -45,6 +38,7 @@ STYLE = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+COLOURS = {"ours": OURS, "alone": ALONE_INK}
 MAX_COLUMNS = 3
 LABEL_GAP = 0.062  # of an axis's height, between the names of two lines
 
@@ -55,7 +49,7 @@ class Line:
 
     name: str
     points: Mapping[float, Sequence[float]]
-    is_ours: bool = False
+    colour: str = ""  # "": one that no other line of the panel has
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,7 @@ def _link(result: Result) -> Iterator[tuple[str, Any]]:
 
     def lines(kind: str, of: Callable[[str, float], Sequence[float]]) -> list[Line]:
         return [
-            Line(way.name, {rtt_ms: of(way.name, rtt_ms) for rtt_ms in rtts_ms}, way.role == "ours")
+            Line(way.name, {rtt_ms: of(way.name, rtt_ms) for rtt_ms in rtts_ms}, COLOURS.get(way.role, ""))
             for way in result.ways
         ]
 
@@ -151,8 +145,11 @@ def _service(result: Result) -> Iterator[tuple[str, Any]]:
 
     def lines(of: Callable[[list[Run]], list[float]]) -> list[Line]:
         return [
-            Line(name, {count: of(result.select(way=way, num_sessions=count)) for count in counts}, way == DRAFTING)
-            for way, name in ((PLAIN, "devices that listen"), (DRAFTING, "devices that draft"))
+            Line(name, {count: of(result.select(way=way, num_sessions=count)) for count in counts}, colour)
+            for way, name, colour in (
+                (PLAIN, "devices that listen", ALONE_INK),
+                (DRAFTING, "devices that draft", OURS),
+            )
         ]
 
     panels = [
@@ -249,8 +246,8 @@ def _panels(panels: Iterator[Panel] | Sequence[Panel]) -> Any:
         ends: list[tuple[str, float, str]] = []
         for line in panel.lines:
             if points := {x: values for x, values in line.points.items() if values}:
-                colour = OURS if line.is_ours else next(others)
-                _line(axis, points, colour, line.is_ours)
+                colour = line.colour or next(others)
+                _line(axis, points, colour)
                 ends.append((line.name, statistics.median(list(points.values())[-1]), colour))
         axis.set_title(panel.title)
         axis.set_xlabel(panel.x_label)
@@ -269,10 +266,10 @@ def _panels(panels: Iterator[Panel] | Sequence[Panel]) -> Any:
     return figure
 
 
-def _line(axis: Any, points: Mapping[float, Sequence[float]], colour: str, is_ours: bool) -> None:
+def _line(axis: Any, points: Mapping[float, Sequence[float]], colour: str) -> None:
     xs = list(points)
     middle = [statistics.median(values) for values in points.values()]
-    axis.plot(xs, middle, color=colour, linewidth=2.4 if is_ours else 1.5, marker="o", markersize=4, zorder=3)
+    axis.plot(xs, middle, color=colour, linewidth=2.4 if colour == OURS else 1.5, marker="o", markersize=4, zorder=3)
     if any(len(values) > 1 for values in points.values()):
         low, high = [min(values) for values in points.values()], [max(values) for values in points.values()]
         axis.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0, zorder=2)
@@ -329,13 +326,12 @@ def _bars(result: Result, of: Callable[[str, str], Sequence[float]], label: str,
     )
     for axis in axes.flat[len(kinds) :]:
         axis.set_visible(False)
-    colours = {"ours": OURS, "alone": "#8a8a8a", "baseline": "#c2571a", "peer": "#c2571a"}
     for axis, kind in zip(axes.flat, kinds, strict=False):
         for place, way in enumerate(ways):
             if not (values := list(of(way.name, kind))):
                 continue
             median = statistics.median(values)
-            axis.barh(place, median, color=colours[way.role], height=0.66, zorder=2)
+            axis.barh(place, median, color=COLOURS.get(way.role, OTHERS[0]), height=0.66, zorder=2)
             if len(values) > 1:
                 axis.plot([min(values), max(values)], [place, place], color=INK, linewidth=1, zorder=3)
             axis.annotate(

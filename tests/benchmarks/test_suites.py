@@ -205,7 +205,9 @@ def test_drafters_are_judged_side_by_side(measured: Measured) -> None:
 def test_a_store_without_a_drafter_is_told_in_a_sentence() -> None:
     from benchmarks import export
 
-    with pytest.raises(InvalidParameter, match="no drafter to compare .same: over half the size of tiny"):
+    with pytest.raises(
+        InvalidParameter, match=r"no drafter .*; same: over half the size of tiny; name it with --drafter"
+    ):
         export.run(ExportOptions(target="tiny", prompts=Selection(("chat",), 1)), [])
 
 
