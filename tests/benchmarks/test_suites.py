@@ -130,7 +130,7 @@ def test_figures_are_drawn_and_are_not_blank(suite: str, measured: Measured) -> 
             dark = (pixels < 0.35).all(axis=2).mean()
             assert 0.001 < dark < 0.5, path
             assert (pixels > 0.98).all(axis=2).mean() > 0.4, path  # on white
-            assert len(np.unique((pixels * 15).astype(int).reshape(-1, 3), axis=0)) > 20, path
+            assert (np.ptp(pixels, axis=2) > 0.25).mean() > 0.001, path  # something in colour
         else:
             text = path.read_text()
             names = result.profiles if "cost" in path.name else {} if suite in ("wire", "service") else result.names()
