@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.peers import hf_transformers, llama_cpp, llama_cpp_python, onnx_genai
-from benchmarks.peers.base import OpenPeer, Peer, PeerAnswer, PeerFailed, Published
-from benchmarks.peers.libraries import GENAI, Installed
+from benchmarks.peers import hf_transformers, llama_cpp, llama_cpp_python, onnx_genai, tightwad
+from benchmarks.peers.base import CannotRun, OpenPeer, Peer, PeerAnswer, PeerFailed, Published
+from benchmarks.peers.libraries import GENAI, TIGHTWAD, Installed
 from benchmarks.peers.process import Library, Machine, Model, ProcessPeer
 from benchmarks.peers.program import Setting
 from benchmarks.peers.published import published
@@ -28,9 +28,9 @@ __all__ = [
     "Published",
     "Weights",
     "all_peers",
-    "this_machine",
     "published",
     "stored_weights",
+    "this_machine",
 ]
 
 
@@ -122,4 +122,11 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
             drafter,
         ),
         peer("transformers, prompt lookup", wide, hf_transformers, torch, weights.wide_target, hf_transformers.LOOKUP),
+        peer("Tightwad", gguf_pair, tightwad, TIGHTWAD, gguf, tightwad.SETTINGS, drafter),
+        CannotRun(
+            "AutoDraft",
+            "none",
+            "autodraft-sd 1.1.1 needs an NVIDIA GPU: whatever its device_map, it moves each prompt to cuda and calls "
+            "torch.cuda.synchronize at every step",
+        ),
     ]

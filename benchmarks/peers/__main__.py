@@ -7,6 +7,7 @@ each: enough to see that they work, not to compare them.
 import argparse
 
 from benchmarks.peers import PeerFailed, all_peers, stored_weights, this_machine
+from benchmarks.peers.libraries import APART
 from benchmarks.prompts import chat_prompts, code_prompts
 from outrider import catalog
 from outrider.tokens import TextCodec
@@ -15,9 +16,14 @@ from outrider.tokens import TextCodec
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--try", dest="part")
+    parser.add_argument("--install", action="store_true")
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
+    if options.install:
+        for library in APART:
+            if library.reason():
+                library.install()
     peers = all_peers(stored_weights(), this_machine(options.threads))
     for peer in peers:
         print(f"{peer.name}: {peer.reason() or ', '.join(peer.settings)}")

@@ -17,10 +17,11 @@ from benchmarks.peers.program import Job, Program, Setting
 __all__ = ["ALONE", "ASSISTED", "LOOKUP", "open_program"]
 
 ALONE: Mapping[str, Setting] = {"as it comes": {}}
+FIXED: Setting = {"num_assistant_tokens_schedule": "constant", "assistant_confidence_threshold": 0.0}
 ASSISTED: Mapping[str, Setting] = {
     "as it comes": {},
-    "4 drafts": {"num_assistant_tokens": 4, "num_assistant_tokens_schedule": "constant"},
-    "8 drafts": {"num_assistant_tokens": 8, "num_assistant_tokens_schedule": "constant"},
+    "4 drafts": {"num_assistant_tokens": 4, **FIXED},
+    "8 drafts": {"num_assistant_tokens": 8, **FIXED},
 }
 LOOKUP: Mapping[str, Setting] = {
     "4 drafts": {"prompt_lookup_num_tokens": 4},
@@ -33,9 +34,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.times_s: list[float] = []
+        self.counts: list[int] = []
 
-    def put(self, _: Any) -> None:
+    def put(self, token_ids: Any) -> None:
         self.times_s.append(time.perf_counter())
+        self.counts.append(token_ids.numel())
 
     def end(self) -> None:
         """Nothing to show."""
@@ -80,8 +83,13 @@ class Transformers(Program):
                 **self._options,
             )
         token_ids = sequence[0, len(prompt_ids) :].tolist()
-        _, first_s, *_ = clock.times_s
-        return PeerAnswer(token_ids, clock.times_s[-1] - first_s, first_s - began_s, len(clock.times_s) - 2)
+        first_s, last_s = clock.times_s[1], clock.times_s[-1]
+        # Drafts are checked together with the prompt; the tokens that then come with the first one are not timed.
+        num_timed = len(token_ids) - clock.counts[1]
+        token_ids = token_ids[:max_tokens]  # its last pass may go beyond
+        per_token_s = (last_s - first_s) / num_timed if num_timed else (last_s - began_s) / len(token_ids)
+        seconds = per_token_s * (len(token_ids) - 1)
+        return PeerAnswer(token_ids, seconds, first_s - began_s, len(clock.times_s) - 2)
 
 
 def widened(source: Path) -> Path:

@@ -1,6 +1,6 @@
 """Where a peer's library lies: among ours, or, where its version clashes with ours, in a folder of its own.
 
-`python -m benchmarks.peers.libraries` fills those folders (`make peers`). Loads nothing.
+`python -m benchmarks.peers --install` fills those folders (`make peers`). Loads nothing.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["APART", "Apart", "Installed"]
+__all__ = ["APART", "GENAI", "TIGHTWAD", "Apart", "Installed"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,6 @@ class Apart:
 
 # The version that the exporter builds with has no drafts; the first with them wants a newer transformers to build.
 GENAI = Apart("onnxruntime_genai", ("onnxruntime-genai==0.18.0",))
-APART = [GENAI]
-
-if __name__ == "__main__":
-    for library in APART:
-        if library.reason():
-            library.install()
+# It asks for HTTP/2, which httpx leaves to an extra.
+TIGHTWAD = Apart("tightwad", ("tightwad==0.5.4", "h2==4.4.1", "hpack==4.2.0", "hyperframe==6.1.0"))
+APART = [GENAI, TIGHTWAD]

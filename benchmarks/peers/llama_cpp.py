@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.peers.base import PeerAnswer
 from benchmarks.peers.program import Job, Program, Setting
 
-__all__ = ["ALONE", "DRAFT_MODEL", "NGRAMS", "open_program"]
+__all__ = ["ALONE", "DRAFT_MODEL", "NGRAMS", "open_program", "server_params"]
 
 ALONE: Mapping[str, Setting] = {"as it comes": {}}
 DRAFT_MODEL: Mapping[str, Setting] = {
@@ -35,17 +35,7 @@ class Server(Program):
         import xllamacpp
 
         kinds = xllamacpp.common_speculative_type
-        params = xllamacpp.CommonParams()
-        params.model.path = job.target
-        params.n_ctx = job.max_context
-        params.n_parallel = 1
-        params.fit_params = False
-        params.ui = False
-        params.verbosity = 0
-        params.cache_ram_mib = 0  # a prompt asked before would be known
-        params.n_gpu_layers = 0
-        for threads in (params.cpuparams, params.cpuparams_batch):
-            threads.n_threads = job.num_threads
+        params = server_params(job, job.target)
         options = dict(job.options)
         kind = options.pop("kind", None)
         if kind == "draft":
@@ -85,8 +75,27 @@ class Server(Program):
         body = response.json()
         timings = body["timings"]
         seconds = timings["predicted_ms"] / 1e3
-        num_passes = len(body["tokens"]) - 1 - timings.get("draft_n_accepted", 0)
+        # Drafts beyond the end count as accepted, so that a short answer would have had no pass at all.
+        num_passes = max(1, len(body["tokens"]) - 1 - timings.get("draft_n_accepted", 0))
         return PeerAnswer(body["tokens"], seconds, took_s - seconds, num_passes)
+
+
+def server_params(job: Job, file: str) -> Any:
+    """One slot that knows no earlier prompt, on the job's threads."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = file
+    params.n_ctx = job.max_context
+    params.n_parallel = 1
+    params.fit_params = False
+    params.ui = False
+    params.verbosity = 0
+    params.cache_ram_mib = 0
+    params.n_gpu_layers = 0
+    for threads in (params.cpuparams, params.cpuparams_batch):
+        threads.n_threads = job.num_threads
+    return params
 
 
 def open_program(job: Job) -> Program:

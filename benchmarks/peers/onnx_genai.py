@@ -4,7 +4,6 @@ The files are read where they lie; only the configuration that it wants beside t
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,21 +43,25 @@ class GenAI(Program):
         params.set_search_options(do_sample=False, max_length=len(prompt_ids) + max_tokens)
         if self._job.options:
             params.set_speculative_options(**self._job.options)
-        began_s = time.perf_counter()
         generator = self._genai.Generator(self._model, params)
+        began_s = time.perf_counter()
         generator.append_tokens(list(prompt_ids))
-        generator.generate_next_token()
-        first_s = last_s = time.perf_counter()
+        # The first token is as good as known: what follows may already be a pass over drafts.
+        first_s = time.perf_counter()
+        token_ids = []
         while not generator.is_done():
             generator.generate_next_token()
-            last_s = time.perf_counter()
-        token_ids = [int(token_id) for token_id in generator.get_sequence(0)[len(prompt_ids) :]]
-        num_passes = generator.get_speculative_stats()["target_forward_passes"] if self._job.options else None
+            token_ids.append(int(generator.get_next_tokens()[0]))
+        last_s = time.perf_counter()
+        num_passes = None
+        if self._job.options:
+            stats = generator.get_speculative_stats()
+            num_passes = stats["target_forward_passes"] + stats["standard_fallback_steps"]
         return PeerAnswer(token_ids, last_s - first_s, first_s - began_s, num_passes)
 
 
 def write_config(job: Job) -> None:
-    target = decoder(Path(job.target), job)
+    target = decoder("target", Path(job.target), job)
     model: dict[str, Any] = {
         "type": "decoder",
         "bos_token_id": 1,
@@ -69,17 +72,18 @@ def write_config(job: Job) -> None:
         "decoder": target,
     }
     if job.drafter:
-        model["draft"] = decoder(Path(job.drafter), job)
+        model["draft"] = decoder("drafter", Path(job.drafter), job)
         model["draft"].pop("vocab_size")
     search = {"do_sample": False, "max_length": job.max_context, "past_present_share_buffer": True}
     config = {"model": model, "search": search}
     (Path(job.work) / "genai_config.json").write_text(json.dumps(config))
 
 
-def decoder(folder: Path, job: Job) -> dict[str, Any]:
-    """What the configuration says of one model, read off its graph."""
+def decoder(role: str, folder: Path, job: Job) -> dict[str, Any]:
+    """What the configuration says of one model, read off its graph. It takes no path that leads out of its folder."""
     import onnx
 
+    (Path(job.work) / role).symlink_to(folder, target_is_directory=True)
     graph = onnx.load(str(folder / "model.onnx"), load_external_data=False).graph
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.input}
     vocab_size = graph.output[0].type.tensor_type.shape.dim[-1].dim_value
@@ -91,7 +95,7 @@ def decoder(folder: Path, job: Job) -> dict[str, Any]:
     outputs = {"logits": "logits"} | {f"present_{part}_names": f"present.%d.{part}" for part in ("key", "value")}
     return {
         "session_options": {"intra_op_num_threads": job.num_threads, "provider_options": []},
-        "filename": os.path.relpath(folder / "model.onnx", Path(job.work).resolve()),
+        "filename": f"{role}/model.onnx",
         "head_size": head_size,
         "hidden_size": head_size * num_heads,
         "num_attention_heads": num_heads,

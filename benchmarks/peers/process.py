@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -82,18 +83,20 @@ class ProcessPeer:
         if reason := self.reason():
             raise PeerFailed(reason)
         work = tempfile.TemporaryDirectory(prefix="peer-")
-        job = Job(
-            self.module,
-            str(self.target.path),
-            str(self.drafter.path) if self.drafter else None,
-            dict(self.options[setting]),
-            list(self.stop_ids),
-            self.machine.max_context,
-            list(self.machine.cores),
-            self.machine.num_threads,
-            work.name,
+        return OpenProcess(self.job(setting, Path(work.name)), self.library.search_path(), work)
+
+    def job(self, setting: str, work: Path) -> Job:
+        return Job(
+            module=self.module,
+            target=str(self.target.path),
+            drafter=str(self.drafter.path) if self.drafter else None,
+            options=dict(self.options[setting]),
+            stop_ids=list(self.stop_ids),
+            max_context=self.machine.max_context,
+            cores=list(self.machine.cores),
+            num_threads=self.machine.num_threads,
+            work=str(work),
         )
-        return OpenProcess(job, self.library.search_path(), work)
 
 
 class OpenProcess:
@@ -101,7 +104,7 @@ class OpenProcess:
 
     def __init__(self, job: Job, search_path: Path | None, work: tempfile.TemporaryDirectory[str]) -> None:
         self._work = work
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         paths = [str(path) for path in (search_path, ROOT) if path] + [os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "benchmarks.peers.worker"],
@@ -123,6 +126,10 @@ class OpenProcess:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def generate(self, prompt_ids: Sequence[int], max_tokens: int) -> PeerAnswer:
         reply = self._ask(Ask(list(prompt_ids), max_tokens), ANSWER_S)
         if not isinstance(reply, Answered):
@@ -130,12 +137,17 @@ class OpenProcess:
         return reply.answer
 
     def close(self) -> None:
-        if self._process.returncode is None:
-            try:
-                self._process.communicate(timeout=END_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.communicate()
+        """The end of its questions is its end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
         self._said.close()
         self._work.cleanup()
 
