@@ -4,6 +4,7 @@
 # make browser  a Chromium, and the tests of the page in it
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
+# make peers  the programs that `make bench` compares us with, where their libraries clash with ours; says which run here
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
 # make bench-link     a device and a verifier, a core each, at round trips of 0 to 300 ms (docs/performance.md)
 # make wheel-test  the wheel as a person installs it: built, and put into a fresh environment
@@ -25,7 +26,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray browser bench bench-service bench-link wheel-test models clean
+.PHONY: demo test check fast soak ray browser peers bench bench-service bench-link wheel-test models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -81,6 +82,9 @@ ray: .venv/ready
 bench: models
 	@$(BIN)/outrider export qwen2.5-coder-1.5b-q4_0
 	@$(BIN)/outrider bench pair
+
+peers: .venv/ready
+	@$(BIN)/python -m benchmarks.peers --install
 
 bench-service: models
 	@$(BIN)/outrider bench service

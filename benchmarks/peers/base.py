@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["OpenPeer", "Peer", "PeerAnswer", "PeerFailed", "Published"]
+__all__ = ["CannotRun", "OpenPeer", "Peer", "PeerAnswer", "PeerFailed", "Published"]
 
 
 class PeerFailed(Exception):
@@ -50,6 +50,22 @@ class Peer(Protocol):
 
     def open(self, setting: str) -> OpenPeer:
         """Loads it with one of its settings; one peer at a time. Raises PeerFailed."""
+
+
+@dataclass(frozen=True)
+class CannotRun:
+    """A `Peer` that installs but runs nowhere without what this project does not assume."""
+
+    name: str
+    weights: str
+    why: str
+    settings: Sequence[str] = ()
+
+    def reason(self) -> str:
+        return self.why
+
+    def open(self, setting: str) -> OpenPeer:
+        raise PeerFailed(self.why)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def pair(
     Example: outrider bench pair --count 4 --json pair.json
     """
     from benchmarks import pair as suite
-    from benchmarks.peers import all_peers, published
+    from benchmarks.peers import all_peers, published, this_machine
 
     is_default = target == PairOptions.target
     options = PairOptions(
@@ -92,8 +92,9 @@ def pair(
         peers=peers,
     )
     options = options.quick() if quick else options
-    others = [] if options.peers == "none" else all_peers()
-    tell(lambda progress: suite.run(options, command(), others, published(), progress), json, plots)
+    # They read the default target's weights: with another target they would answer in another vocabulary.
+    others = all_peers(machine=this_machine(threads)) if is_default and peers != "none" else []
+    tell(lambda progress: suite.run(options, command(), others, published() if others else (), progress), json, plots)
 
 
 def link(
