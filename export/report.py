@@ -112,7 +112,7 @@ def against(
 
 def compare(engine: Engine, reference: Engine, prompt: Sequence[int], stop_ids: Sequence[int]) -> Comparison:
     """The reference writes a greedy continuation of `prompt`; the export reads it, and each position is compared."""
-    return compare_with(engine, prompt, *write(reference, prompt, stop_ids))
+    return compare_with(engine, prompt, *write(reference, prompt, stop_ids, NUM_TOKENS))
 
 
 def compare_with(
@@ -131,7 +131,7 @@ def compare_with(
 
 
 def write(
-    engine: Engine, prompt: Sequence[int], stop_ids: Sequence[int], num_tokens: int = NUM_TOKENS
+    engine: Engine, prompt: Sequence[int], stop_ids: Sequence[int], num_tokens: int
 ) -> tuple[list[int], list[NDArray[np.float32]]]:
     """The greedy continuation and the logits that each of its tokens was chosen from."""
     text: list[int] = []
