@@ -58,7 +58,8 @@ class ServiceOptions(SuiteOptions):
     stream_tokens: int = 1000
 
     def quick(self) -> Self:
-        return replace(super().quick(), sessions=(1, 2), num_streams=3, stream_tokens=40)
+        few = replace(self.prompts, count=2)  # one for each device
+        return replace(super().quick(), prompts=few, sessions=(1, 2), num_streams=3, stream_tokens=40)
 
 
 @dataclass(frozen=True, kw_only=True)

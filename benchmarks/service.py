@@ -35,6 +35,7 @@ from cloud_verifier.turn import PassReport
 from cloud_verifier.verifier import Verifier
 from outrider import catalog
 from outrider.engines import EngineSettings
+from outrider.errors import InvalidParameter
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
@@ -161,6 +162,10 @@ def run(options: ServiceOptions, command: Sequence[str], progress: Progress = si
     with ExitStack() as stack:
         progress("loading", 0, 0)
         loop, job, names = _open(options, stack)
+        if len(names) < max(options.sessions):
+            raise InvalidParameter(
+                f"{max(options.sessions)} devices need as many prompts, and there are {len(names)}; raise --count"
+            )
         comparison = compare(loop, job, options.sessions, progress)
     progress("without a model", 0, 0)
     limit = throughput(options.num_streams, options.stream_tokens)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from benchmarks import environment
-from benchmarks.options import ExportOptions, LinkOptions, PairOptions, ServiceOptions
+from benchmarks.options import ExportOptions, LinkOptions, PairOptions
 from benchmarks.order import rotated
 from benchmarks.prompts import KINDS, Selection, held_out, read_prompts, select
 from benchmarks.record import Answer, Missing, Published, Result, Run, Way, load, save
@@ -160,7 +160,7 @@ def test_prompts_of_our_own_are_several_of_each_kind_and_none_is_twice() -> None
     assert found["code"][0].id == "HumanEval/0"
 
 
-@pytest.mark.parametrize("options", [PairOptions(), LinkOptions(), ServiceOptions(), ExportOptions()])
+@pytest.mark.parametrize("options", [PairOptions(), LinkOptions(), ExportOptions()])
 def test_quick_is_one_prompt_of_each_kind(options: PairOptions) -> None:
     quick = options.quick()
     assert quick.prompts == dataclasses.replace(options.prompts, count=1)
