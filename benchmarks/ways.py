@@ -142,7 +142,7 @@ def peer_ways(peers: Sequence[Peer], wanted: str) -> tuple[list[Contender], list
     here, and why the others cannot. Raises InvalidParameter for a name that none has."""
     chosen = [] if wanted == "none" else list(peers)
     if wanted not in ("all", "none"):
-        beginnings = [name.strip() for name in wanted.split(",")]
+        beginnings = _beginnings([peer.name for peer in peers], wanted)
         for beginning in beginnings:
             if not any(peer.name.startswith(beginning) for peer in peers):
                 there = "; ".join(peer.name for peer in peers) or "none"
@@ -156,6 +156,18 @@ def peer_ways(peers: Sequence[Peer], wanted: str) -> tuple[list[Contender], list
             way = Way(name=peer.name, role="peer", note=peer.weights)
             contenders.append(Contender(way, list(peer.settings), _opening(peer)))
     return contenders, missing
+
+
+def _beginnings(names: Sequence[str], wanted: str) -> list[str]:
+    """What stands between the commas; a whole name may hold one itself."""
+    found = []
+    left = wanted.strip()
+    while left:
+        whole = [name for name in names if left == name or left.startswith(f"{name},")]
+        word = max(whole, key=len) if whole else left.partition(",")[0]
+        found.append(word.strip())
+        left = left[len(word) :].lstrip(", ")
+    return found
 
 
 def _opening(peer: Peer) -> Callable[[str], AbstractContextManager[Generate]]:

@@ -327,6 +327,7 @@ def test_a_peer_that_dies_while_it_is_measured_leaves_no_row() -> None:
 def test_peers_are_chosen_by_the_beginnings_of_their_names() -> None:
     peers = [TinyPeer("llama"), TinyPeer("llama, drafts"), TinyPeer("other")]
     assert with_peers(*peers, wanted="llama").names("peer") == ["llama", "llama, drafts"]
+    assert with_peers(*peers, wanted="llama, drafts,other").names("peer") == ["llama, drafts", "other"]
     assert with_peers(*peers, wanted="none").names("peer") == []
     with pytest.raises(
         InvalidParameter, match="no peer's name begins with 'gpt'; there are: llama; llama, drafts; other"
