@@ -1,4 +1,4 @@
-"""Devices that `benchmarks.service` starts in a process of their own: a Job comes in as JSON, what was Heard goes out.
+"""Devices that `benchmarks.service` has in a process of their own: Jobs come in, a line each, what was Heard goes out.
 
 Without the process of its own a device's work would be counted as the service's.
 """
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from benchmarks.pinned import tell
 from benchmarks.record import Answer
 from edge_runtime.drafters import Drafter, LookupDrafter
 from edge_runtime.events import Token
@@ -134,5 +135,5 @@ async def _count(job: Job, prompt: Sequence[int]) -> tuple[Answer, int]:
 
 
 if __name__ == "__main__":
-    told = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(run(told))))
+    for line in sys.stdin.buffer:
+        tell(asyncio.run(run(msgspec.json.decode(line, type=Job))))

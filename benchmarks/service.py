@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
@@ -89,15 +90,29 @@ def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterat
         listener.close()
 
 
-def start_devices(job: Job) -> Heard:
-    """Run the devices' process to its end. Raises CalledProcessError when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.devices"],
-        input=msgspec.json.encode(job),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return msgspec.json.decode(done.stdout, type=Heard)
+class Devices:
+    """The devices' process, for as long as a block runs; it takes one job after the other."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.devices"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # the end of its jobs is its end
+
+    def run(self, job: Job) -> Heard:
+        """Raises RuntimeError when it ended before its time; why, it said on standard error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the devices' process ended before its time; see what it said above")
+        return msgspec.json.decode(line, type=Heard)
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,9 @@ class _Comparison:
     answers: list[tuple[str, int, list[Answer]]]  # way, sessions at once, what each prompt was answered with
 
 
-def compare(verifier: VerifierLoop, job: Job, sessions: Sequence[int], progress: Progress) -> _Comparison:
+def compare(
+    devices: Devices, verifier: VerifierLoop, job: Job, sessions: Sequence[int], progress: Progress
+) -> _Comparison:
     """The same prompts for each number of sessions twice: nobody drafts, everybody drafts; who comes first changes."""
     stopwatch = Stopwatch()
     verifier.verifier.on_pass.append(stopwatch)
@@ -114,12 +131,12 @@ def compare(verifier: VerifierLoop, job: Job, sessions: Sequence[int], progress:
     with serving(verifier) as url:
         job = msgspec.structs.replace(job, url=url)
         warm_up = msgspec.structs.replace(job, prompts=job.prompts[:1], drafter="none")
-        start_devices(warm_up)
+        devices.run(warm_up)
         stopwatch.take()
         for turn, num_sessions in enumerate(sessions):
             for number, (way, drafter) in enumerate(rotated([(PLAIN, "none"), (DRAFTING, job.drafter)], turn)):
                 progress("sessions", 2 * turn + number, 2 * len(sessions))
-                heard = start_devices(msgspec.structs.replace(job, drafter=drafter, num_sessions=num_sessions))
+                heard = devices.run(msgspec.structs.replace(job, drafter=drafter, num_sessions=num_sessions))
                 passes = figures(stopwatch.take(), is_always_ready=way == PLAIN)
                 found.measured.append(Measured(way=way, num_sessions=num_sessions, figures=passes))
                 found.answers.append((way, num_sessions, heard.answers))
@@ -127,7 +144,7 @@ def compare(verifier: VerifierLoop, job: Job, sessions: Sequence[int], progress:
     return found
 
 
-def throughput(num_sessions: int, max_tokens: int) -> Throughput:
+def throughput(devices: Devices, num_sessions: int, max_tokens: int) -> Throughput:
     """Messages both ways a second, with an engine that costs nothing and devices that always know."""
     engine = CountingEngine(num_sessions)
     loop = VerifierLoop(Verifier(engine, target="counting", vocabulary=""))
@@ -138,7 +155,7 @@ def throughput(num_sessions: int, max_tokens: int) -> Throughput:
         with serving(loop) as url:
             job = Job(url, COUNTING, num_sessions, prompts, max_tokens, num_vocab=engine.n_vocab)
             began_busy_s = time.process_time()
-            result = start_devices(job)
+            result = devices.run(job)
             busy_s = time.process_time() - began_busy_s
     finally:
         loop.close()
@@ -156,19 +173,21 @@ def throughput(num_sessions: int, max_tokens: int) -> Throughput:
 
 
 def run(options: ServiceOptions, command: Sequence[str], progress: Progress = silent) -> Result:
-    """Raises what `select` and `catalog.find` do, and CalledProcessError when the devices' process fails."""
+    """Raises what `select` and `catalog.find` do, and RuntimeError when the devices' process fails."""
     began_s = time.perf_counter()
     measured_in = environment.current(options.threads)
-    with ExitStack() as stack:
-        progress("loading", 0, 0)
-        loop, job, names = _open(options, stack)
-        if len(names) < max(options.sessions):
-            raise InvalidParameter(
-                f"{max(options.sessions)} devices need as many prompts, and there are {len(names)}; raise --count"
-            )
-        comparison = compare(loop, job, options.sessions, progress)
-    progress("without a model", 0, 0)
-    limit = throughput(options.num_streams, options.stream_tokens)
+    with ExitStack() as outer:
+        with ExitStack() as stack:
+            progress("loading", 0, 0)
+            loop, job, names = _open(options, stack)
+            if len(names) < max(options.sessions):
+                raise InvalidParameter(
+                    f"{max(options.sessions)} devices need as many prompts, and there are {len(names)}; raise --count"
+                )
+            devices = outer.enter_context(Devices())
+            comparison = compare(devices, loop, job, options.sessions, progress)
+        progress("without a model", 0, 0)
+        limit = throughput(devices, options.num_streams, options.stream_tokens)
     runs = [
         Run.of(answer, kind, name, way, num_sessions=num_sessions)
         for way, num_sessions, answers in comparison.answers
