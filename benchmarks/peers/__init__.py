@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.peers import hf_transformers, llama_cpp, llama_cpp_python, onnx_genai, tightwad
+from benchmarks.peers import hf_transformers, llama_cpp, llama_cpp_python, onnx_genai, openvino_genai, tightwad
 from benchmarks.peers.base import CannotRun, OpenPeer, Peer, PeerAnswer, PeerFailed, Published
-from benchmarks.peers.libraries import GENAI, TIGHTWAD, Installed
+from benchmarks.peers.libraries import GENAI, OPENVINO, TIGHTWAD, Installed
 from benchmarks.peers.process import Library, Machine, Model, ProcessPeer
 from benchmarks.peers.program import Setting
 from benchmarks.peers.published import published
@@ -111,6 +111,17 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
         peer(
             "ONNX Runtime GenAI, n-gram drafts", onnx_files, onnx_genai, GENAI, weights.onnx_target, onnx_genai.NGRAMS
         ),
+        peer("OpenVINO GenAI", gguf.name, openvino_genai, OPENVINO, gguf, openvino_genai.ALONE),
+        peer(
+            "OpenVINO GenAI, draft model",
+            gguf_pair,
+            openvino_genai,
+            OPENVINO,
+            gguf,
+            openvino_genai.DRAFT_MODEL,
+            drafter,
+        ),
+        peer("OpenVINO GenAI, prompt lookup", gguf.name, openvino_genai, OPENVINO, gguf, openvino_genai.LOOKUP),
         peer("transformers", wide, hf_transformers, torch, weights.wide_target, hf_transformers.ALONE),
         peer(
             "transformers, assisted",
