@@ -77,6 +77,7 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
     weights, machine = weights or stored_weights(), machine or this_machine()
     gguf, drafter = weights.gguf_target, weights.gguf_drafter
     gguf_pair = f"{gguf.name} and {drafter.name}"
+    portable, compiled = "the wheel's kernels, made for any processor", "kernels compiled for this processor"
     onnx_files = f"{weights.onnx_target.name}, the very files of ours"
     wide = f"{weights.wide_target.name} widened to 16 bits"
 
@@ -93,11 +94,20 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
 
     wheel, native, torch = Installed("xllamacpp"), Installed("llama_cpp"), Installed("transformers")
     return [
-        peer("llama.cpp", gguf.name, llama_cpp, wheel, gguf, llama_cpp.ALONE),
-        peer("llama.cpp, draft model", gguf_pair, llama_cpp, wheel, gguf, llama_cpp.DRAFT_MODEL, drafter),
-        peer("llama.cpp, n-gram drafts", gguf.name, llama_cpp, wheel, gguf, llama_cpp.NGRAMS),
-        peer("llama-cpp-python", gguf.name, llama_cpp_python, native, gguf, llama_cpp_python.ALONE),
-        peer("llama-cpp-python, prompt lookup", gguf.name, llama_cpp_python, native, gguf, llama_cpp_python.LOOKUP),
+        peer("llama.cpp", f"{gguf.name}; {portable}", llama_cpp, wheel, gguf, llama_cpp.ALONE),
+        peer(
+            "llama.cpp, draft model", f"{gguf_pair}; {portable}", llama_cpp, wheel, gguf, llama_cpp.DRAFT_MODEL, drafter
+        ),
+        peer("llama.cpp, n-gram drafts", f"{gguf.name}; {portable}", llama_cpp, wheel, gguf, llama_cpp.NGRAMS),
+        peer("llama-cpp-python", f"{gguf.name}; {compiled}", llama_cpp_python, native, gguf, llama_cpp_python.ALONE),
+        peer(
+            "llama-cpp-python, prompt lookup",
+            f"{gguf.name}; {compiled}",
+            llama_cpp_python,
+            native,
+            gguf,
+            llama_cpp_python.LOOKUP,
+        ),
         peer("ONNX Runtime GenAI", onnx_files, onnx_genai, GENAI, weights.onnx_target, onnx_genai.ALONE),
         peer(
             "ONNX Runtime GenAI, draft model",
@@ -133,7 +143,7 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
             drafter,
         ),
         peer("transformers, prompt lookup", wide, hf_transformers, torch, weights.wide_target, hf_transformers.LOOKUP),
-        peer("Tightwad", gguf_pair, tightwad, TIGHTWAD, gguf, tightwad.SETTINGS, drafter),
+        peer("Tightwad", f"{gguf_pair}; {portable}", tightwad, TIGHTWAD, gguf, tightwad.SETTINGS, drafter),
         CannotRun(
             "AutoDraft",
             "none",
