@@ -4,7 +4,7 @@
 # make browser  a Chromium, and the tests of the page in it
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
-# make peers  the programs that `make bench` compares us with, where their libraries clash with ours; says which run here
+# make peers  what `make bench` compares us with: libraries that clash with ours, each tried on a tiny model
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
 # make bench-link     a device and a verifier, a core each, at round trips of 0 to 300 ms (docs/performance.md)
 # make wheel-test  the wheel as a person installs it: built, and put into a fresh environment
@@ -85,6 +85,7 @@ bench: models
 
 peers: .venv/ready
 	@$(BIN)/python -m benchmarks.peers --install
+	$(BIN)/python -m pytest -m slow tests/benchmarks/test_peers.py
 
 bench-service: models
 	@$(BIN)/outrider bench service

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from benchmarks.peers import hf_transformers, llama_cpp, llama_cpp_python, onnx_genai, tightwad
+from benchmarks.peers import hf_transformers, llama_cpp, llama_cpp_python, onnx_genai, openvino_genai, tightwad
 from benchmarks.peers.base import CannotRun, OpenPeer, Peer, PeerAnswer, PeerFailed, Published
-from benchmarks.peers.libraries import GENAI, TIGHTWAD, Installed
+from benchmarks.peers.libraries import GENAI, OPENVINO, TIGHTWAD, Installed
 from benchmarks.peers.process import Library, Machine, Model, ProcessPeer
 from benchmarks.peers.program import Setting
 from benchmarks.peers.published import published
@@ -77,6 +77,7 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
     weights, machine = weights or stored_weights(), machine or this_machine()
     gguf, drafter = weights.gguf_target, weights.gguf_drafter
     gguf_pair = f"{gguf.name} and {drafter.name}"
+    portable, compiled = "the wheel's kernels, made for any processor", "kernels compiled for this processor"
     onnx_files = f"{weights.onnx_target.name}, the very files of ours"
     wide = f"{weights.wide_target.name} widened to 16 bits"
 
@@ -93,11 +94,20 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
 
     wheel, native, torch = Installed("xllamacpp"), Installed("llama_cpp"), Installed("transformers")
     return [
-        peer("llama.cpp", gguf.name, llama_cpp, wheel, gguf, llama_cpp.ALONE),
-        peer("llama.cpp, draft model", gguf_pair, llama_cpp, wheel, gguf, llama_cpp.DRAFT_MODEL, drafter),
-        peer("llama.cpp, n-gram drafts", gguf.name, llama_cpp, wheel, gguf, llama_cpp.NGRAMS),
-        peer("llama-cpp-python", gguf.name, llama_cpp_python, native, gguf, llama_cpp_python.ALONE),
-        peer("llama-cpp-python, prompt lookup", gguf.name, llama_cpp_python, native, gguf, llama_cpp_python.LOOKUP),
+        peer("llama.cpp", f"{gguf.name}; {portable}", llama_cpp, wheel, gguf, llama_cpp.ALONE),
+        peer(
+            "llama.cpp, draft model", f"{gguf_pair}; {portable}", llama_cpp, wheel, gguf, llama_cpp.DRAFT_MODEL, drafter
+        ),
+        peer("llama.cpp, n-gram drafts", f"{gguf.name}; {portable}", llama_cpp, wheel, gguf, llama_cpp.NGRAMS),
+        peer("llama-cpp-python", f"{gguf.name}; {compiled}", llama_cpp_python, native, gguf, llama_cpp_python.ALONE),
+        peer(
+            "llama-cpp-python, prompt lookup",
+            f"{gguf.name}; {compiled}",
+            llama_cpp_python,
+            native,
+            gguf,
+            llama_cpp_python.LOOKUP,
+        ),
         peer("ONNX Runtime GenAI", onnx_files, onnx_genai, GENAI, weights.onnx_target, onnx_genai.ALONE),
         peer(
             "ONNX Runtime GenAI, draft model",
@@ -111,6 +121,17 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
         peer(
             "ONNX Runtime GenAI, n-gram drafts", onnx_files, onnx_genai, GENAI, weights.onnx_target, onnx_genai.NGRAMS
         ),
+        peer("OpenVINO GenAI", gguf.name, openvino_genai, OPENVINO, gguf, openvino_genai.ALONE),
+        peer(
+            "OpenVINO GenAI, draft model",
+            gguf_pair,
+            openvino_genai,
+            OPENVINO,
+            gguf,
+            openvino_genai.DRAFT_MODEL,
+            drafter,
+        ),
+        peer("OpenVINO GenAI, prompt lookup", gguf.name, openvino_genai, OPENVINO, gguf, openvino_genai.LOOKUP),
         peer("transformers", wide, hf_transformers, torch, weights.wide_target, hf_transformers.ALONE),
         peer(
             "transformers, assisted",
@@ -122,7 +143,7 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
             drafter,
         ),
         peer("transformers, prompt lookup", wide, hf_transformers, torch, weights.wide_target, hf_transformers.LOOKUP),
-        peer("Tightwad", gguf_pair, tightwad, TIGHTWAD, gguf, tightwad.SETTINGS, drafter),
+        peer("Tightwad", f"{gguf_pair}; {portable}", tightwad, TIGHTWAD, gguf, tightwad.SETTINGS, drafter),
         CannotRun(
             "AutoDraft",
             "none",

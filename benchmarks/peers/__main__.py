@@ -8,9 +8,13 @@ import argparse
 
 from benchmarks.peers import PeerFailed, all_peers, stored_weights, this_machine
 from benchmarks.peers.libraries import APART
-from benchmarks.prompts import Selection, select
 from outrider import catalog
 from outrider.tokens import TextCodec
+
+PROMPTS = {
+    "code": "Complete this Python function:\n```python\ndef is_prime(number: int) -> bool:\n```",
+    "chat": "Write a short, friendly email that moves a meeting with a supplier from Tuesday to Thursday.",
+}
 
 
 def main() -> None:
@@ -30,7 +34,6 @@ def main() -> None:
     if options.part is None:
         return
     codec = TextCodec(catalog.find(stored_weights().onnx_target.name))
-    prompts = {kind: asked[0].text for kind, asked in select(Selection(count=1)).items()}
     for peer in [peer for peer in peers if options.part in peer.name and not peer.reason()]:
         for setting in peer.settings:
             try:
@@ -39,7 +42,7 @@ def main() -> None:
                 print(f"{peer.name}, {setting}: {failed}")
                 continue
             try:
-                for kind, text in prompts.items():
+                for kind, text in PROMPTS.items():
                     prompt_ids = codec.encode_chat([{"role": "user", "content": text}])
                     opened.generate(prompt_ids, 8)
                     answer = opened.generate(prompt_ids, options.max_tokens)

@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["APART", "GENAI", "TIGHTWAD", "Apart", "Installed"]
+__all__ = ["APART", "GENAI", "OPENVINO", "TIGHTWAD", "Apart", "Installed"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Apart:
 
     def reason(self) -> str | None:
         if PathFinder.find_spec(self.module, [str(self.search_path())]) is None:
-            return f"{self.requirements[0]} is not installed; run: make peers"
+            return f"{self.requirements[0]} is not installed; run: python -m benchmarks.peers --install"
         return None
 
     def install(self) -> None:
@@ -52,4 +52,8 @@ class Apart:
 GENAI = Apart("onnxruntime_genai", ("onnxruntime-genai==0.18.0",))
 # It asks for HTTP/2, which httpx leaves to an extra.
 TIGHTWAD = Apart("tightwad", ("tightwad==0.5.4", "h2==4.4.1", "hpack==4.2.0", "hyperframe==6.1.0"))
-APART = [GENAI, TIGHTWAD]
+# Large, and of use to these benchmarks alone.
+OPENVINO = Apart(
+    "openvino_genai", ("openvino-genai==2026.4.1.0", "openvino==2026.4.1", "openvino-tokenizers==2026.4.1.0")
+)
+APART = [GENAI, OPENVINO, TIGHTWAD]
