@@ -116,7 +116,11 @@ def our_ways(
     stack.callback(verifier.close)
     add(Way(name=IN_CLASS, role="alone", note="what exactness costs without drafts"), Pair(verifier, None, folder))
     for name in drafters:
-        drafter = open_drafter(name, folder, settings)
+        try:
+            drafter = open_drafter(name, folder, settings)
+        except NotHere as error:
+            missing.append(Missing(f"pair, {name}", str(error)))
+            continue
         if drafter is not None:
             stack.callback(drafter.close)
         way = Way(name=f"pair, {name}", role="ours", note=drafter.name if drafter else "", equals=IN_CLASS)

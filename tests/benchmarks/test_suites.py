@@ -275,7 +275,7 @@ PUBLISHED = [Published("Far", "9x", "another machine", "its paper")]
 def with_peers(*peers: Peer, wanted: str = "all", is_quick: bool = True) -> Result:
     options = PairOptions(
         target="tiny",
-        drafters=("lookup",),
+        drafters=("lookup", "qwen2.5-coder-0.5b-onnx-trim"),
         also=("smollm2-135m-instruct",),
         threads=1,
         peers=wanted,
@@ -300,6 +300,8 @@ def test_peers_take_their_turns_on_the_same_prompts_at_their_best_setting() -> N
     assert reasons["absent"] == "it is not installed"
     assert reasons["dying"] == "plain: it died"
     assert "run: outrider pull smollm2-135m-instruct" in reasons["target alone, smollm2-135m-instruct"]
+    assert "run: outrider export qwen2.5" in reasons["pair, qwen2.5-coder-0.5b-onnx-trim"]
+    assert result.names("ours") == ["pair, lookup"]
     text = "\n".join(lines(result))
     table, _, below = text.partition("Could not run here")
     assert "| llama |" in table
