@@ -118,7 +118,11 @@ class _Table:
         for number, each in enumerate(theirs):
             self._progress("settings of peers", number, len(theirs))
             name, speeds, reason = each.way.name, {kind: dict[str, float]() for kind in self._asked}, ""
-            for setting in each.settings[:1] if self._options.is_quick else each.settings:
+            settings = each.settings[:1] if self._options.is_quick else each.settings
+            if len(settings) == 1:  # nothing to choose; what is wrong with it will show
+                self._best |= {(name, kind): settings[0] for kind in speeds}
+                continue
+            for setting in settings:
                 try:
                     with each.open(setting) as generate:
                         generate(self._warm_up, WARM_UP_TOKENS)
