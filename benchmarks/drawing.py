@@ -45,6 +45,7 @@ STYLE = {
 }
 COLOURS = {"ours": OURS, "alone": ALONE_INK}
 MAX_COLUMNS = 3
+MAX_DOTS = 16  # of a line; more would run together
 LABEL_GAP = 0.062  # of an axis's height, between the names of two lines
 
 
@@ -119,7 +120,15 @@ def panels(given: Iterable[Panel]) -> Any:
 def _line(axis: Any, points: Mapping[float, Sequence[float]], colour: str) -> None:
     xs = list(points)
     middle = [statistics.median(values) for values in points.values()]
-    axis.plot(xs, middle, color=colour, linewidth=2.4 if colour == OURS else 1.5, marker="o", markersize=4, zorder=3)
+    axis.plot(
+        xs,
+        middle,
+        color=colour,
+        linewidth=2.4 if colour == OURS else 1.5,
+        marker="o" if len(xs) <= MAX_DOTS else "",
+        markersize=4,
+        zorder=3,
+    )
     if any(len(values) > 1 for values in points.values()):
         low, high = [min(values) for values in points.values()], [max(values) for values in points.values()]
         axis.fill_between(xs, low, high, color=colour, alpha=0.12, linewidth=0, zorder=2)

@@ -137,7 +137,7 @@ def profiles(names: Sequence[str]) -> dict[str, dict[int, float]]:
         except OutriderError:  # "lookup" and the like
             continue
         for profile in manifest.profiles.values():
-            found[f"{manifest.name}, {profile.num_threads} threads"] = profile.cost_ms
+            found[f"{manifest.name}, {profile.num_threads} thread{'s' * (profile.num_threads > 1)}"] = profile.cost_ms
     return found
 
 
