@@ -4,6 +4,8 @@ With several workers a file is one worker's, so that what its tests share is mad
 of one worker's. The long file is cut up.
 """
 
+import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,11 +48,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays; no collection looks through it again
+
+
+NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _own_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of what is not there; whoever writes makes the folder."""
     weights = request.node.get_closest_marker("weights") is not None
-    monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else str(tmp_path / "store"))
-    monkeypatch.setenv("OUTRIDER_CONFIG", str(tmp_path / "config.toml"))
+    own = tmp_path_factory.getbasetemp() / f"own{next(NUMBERS)}"
+    monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else f"{own}-store")
+    monkeypatch.setenv("OUTRIDER_CONFIG", f"{own}-config.toml")
 
 
 @pytest.fixture(scope="module")
