@@ -1,4 +1,4 @@
-"""The choice and the rule of rejection as they are defined, slow and plain in what they say, for many positions at once.
+"""The choice and the rule of rejection as they are defined, in plain float64, for many positions at once.
 
 Tests show that the product says the same at places drawn by chance, and that what is defined here has the target's
 distribution.
