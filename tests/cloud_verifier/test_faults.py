@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -165,23 +165,26 @@ async def cut_at(world: World, way: str, at: int, *, for_good: bool, is_padded: 
     return outcome, sum(traffic.was_cut for traffic in world.proxy.traffic)
 
 
-at_any_byte = pytest.mark.parametrize(
-    ("way", "is_padded", "step"),
-    [
-        pytest.param(way, is_padded, step, id=f"{way}-{name}")
-        for way in ("up", "down")
-        for is_padded, step, name in ((False, 1, "every byte"), (True, 23, "padded, every 23rd"))
-    ],
-)
+def places(step: int) -> Iterator[int]:
+    """Where to cut: every `step`th byte, but every fifth at most of HTTP's headers, where one is like another."""
+    at = 0
+    while True:
+        yield at
+        at += step if at >= 200 else max(step, 5)
 
 
-@at_any_byte
+def at_every(step: int) -> pytest.MarkDecorator:
+    cells = [(way, *how) for way in ("up", "down") for how in ((False, step), (True, 23))]
+    return pytest.mark.parametrize(("way", "is_padded", "step"), cells)
+
+
+@at_every(1)
 def test_a_link_cut_once_at_any_byte_is_not_noticed(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> int:
         async with world() as here:
-            for at in itertools.count(0, step):
+            for at in places(step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=False, is_padded=is_padded)
                 outcome.must_be_whole()
                 if not num_cut:
@@ -192,14 +195,14 @@ def test_a_link_cut_once_at_any_byte_is_not_noticed(
     assert not caplog.records  # nobody's traceback in the log
 
 
-@at_any_byte
+@at_every(2)
 def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_answer(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> tuple[int, int]:
         num_failed = num_slow = 0
         async with world() as here:
-            for at in itertools.count(0, step):
+            for at in places(step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=True, is_padded=is_padded)
                 assert len(here.proxy.traffic) <= AT_ONCE.attempts * (1 + len(outcome.tokens))
                 if outcome.error is None:
@@ -214,7 +217,7 @@ def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_a
         raise AssertionError
 
     num_failed, num_slow = asyncio.run(run())
-    assert num_failed > 200 // step  # before the first token: an error;
+    assert num_failed > 150 // step  # before the first token: an error;
     assert num_slow > 25 // step  # after it: a few tokens a connection, and whole in the end
     assert not caplog.records
 
