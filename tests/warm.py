@@ -38,6 +38,7 @@ IMPORTED = (
     "llama_cpp",
     "prompt_toolkit.shortcuts",
     "tests.toy",
+    "uvicorn.lifespan.off",
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
     "uvicorn.protocols.http.h11_impl",
