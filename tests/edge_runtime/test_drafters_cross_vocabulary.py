@@ -60,6 +60,12 @@ VOCABULARIES: dict[str, Callable[[], dict[str, Any]]] = {
 PAIRS = [("words", name) for name in VOCABULARIES] + [(name, "words") for name in VOCABULARIES if name != "words"]
 
 
+@pytest.fixture(scope="module")
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, so that each vocabulary is written once."""
+    return tmp_path_factory.mktemp("vocabularies")
+
+
 def folder_of(tmp_path: Path, name: str) -> ModelFolder:
     path = tmp_path / name.replace(" ", "-")
     if path.exists():
