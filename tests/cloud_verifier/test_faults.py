@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Self
 
 import numpy as np
@@ -52,8 +52,8 @@ from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, make, open_messa
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
+from tests.warm import Forked
 
-ROOT = Path(__file__).parent.parent.parent
 NUM_TOKENS = 8
 WANT = target_alone(num_tokens=NUM_TOKENS)
 AT_ONCE = Retry(attempts=12, base_s=0.0, cap_s=0.0)
@@ -165,26 +165,27 @@ async def cut_at(world: World, way: str, at: int, *, for_good: bool, is_padded: 
     return outcome, sum(traffic.was_cut for traffic in world.proxy.traffic)
 
 
-def places(step: int) -> Iterator[int]:
+def places(at: int, step: int) -> Iterator[int]:
     """Where to cut: every `step`th byte, but every fifth at most of HTTP's headers, where one is like another."""
-    at = 0
     while True:
         yield at
         at += step if at >= 200 else max(step, 5)
 
 
-def at_every(step: int) -> pytest.MarkDecorator:
-    cells = [(way, *how) for way in ("up", "down") for how in ((False, step), (True, 23))]
-    return pytest.mark.parametrize(("way", "is_padded", "step"), cells)
+# Every byte, between the test that cuts once and the one that cuts always.
+at_any_byte = pytest.mark.parametrize(
+    ("way", "is_padded", "step"),
+    [(way, is_padded, step) for way in ("up", "down") for is_padded, step in ((False, 2), (True, 23))],
+)
 
 
-@at_every(1)
+@at_any_byte
 def test_a_link_cut_once_at_any_byte_is_not_noticed(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> int:
         async with world() as here:
-            for at in places(step):
+            for at in places(0, step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=False, is_padded=is_padded)
                 outcome.must_be_whole()
                 if not num_cut:
@@ -195,14 +196,14 @@ def test_a_link_cut_once_at_any_byte_is_not_noticed(
     assert not caplog.records  # nobody's traceback in the log
 
 
-@at_every(2)
+@at_any_byte
 def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_answer(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> tuple[int, int]:
         num_failed = num_slow = 0
         async with world() as here:
-            for at in places(step):
+            for at in places(1, step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=True, is_padded=is_padded)
                 assert len(here.proxy.traffic) <= AT_ONCE.attempts * (1 + len(outcome.tokens))
                 if outcome.error is None:
@@ -487,7 +488,7 @@ def test_the_door_closes_behind_a_client_gone_at_any_answer(is_cancelled: bool) 
 class Zygote:
     """A process that has all imports and forks services; see tests/toy_service.py. They are killed, never asked."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Forked) -> None:
         self._process = process
         self._service = 0
         self.port = 0
@@ -495,32 +496,27 @@ class Zygote:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(cls) -> AsyncIterator[Self]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.toy_service",
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        process = Forked(["tests.toy_service"], stdin=PIPE, stdout=PIPE)
         zygote = cls(process)
         try:
             yield zygote
         finally:
             zygote.kill()
             assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.close()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
+            process.stdout.close()
 
     async def start(self, hang_in_pass: int = 0) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{self.port} {hang_in_pass}\n".encode())
+        self._process.stdin.flush()
         self._service, self.port = map(int, (await self.line()).split())
 
     async def line(self) -> bytes:
         assert self._process.stdout is not None
-        return await asyncio.wait_for(self._process.stdout.readline(), BOUND_S)
+        return await asyncio.wait_for(asyncio.to_thread(self._process.stdout.readline), BOUND_S)
 
     def kill(self) -> None:
         if self._service:
