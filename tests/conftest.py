@@ -1,7 +1,7 @@
 """Every test has its own empty store and no configuration; a test marked `weights` sees the real store.
 
 With several workers a file is one worker's, so that what its tests share is made once; files that import torch are all
-of one worker's. The long file is cut up.
+of one worker's. Long files are cut up.
 """
 
 import gc
@@ -32,7 +32,19 @@ TORCH = (
     "tests/outrider/engines/test_contract.py",
     "tests/outrider/engines/test_torch.py",
 )
-LONG = ("tests/cloud_verifier/test_faults.py",)
+LONG = ("tests/cloud_verifier/test_faults.py", "tests/edge_runtime/journal/test_crash.py")
+# What waits longest begins first, so that no worker is left alone with it.
+FIRST = (
+    "tests/benchmarks/test_link.py",
+    "tests/edge_runtime/test_fault_machine.py",
+    "tests/edge_runtime/journal/test_crash.py",
+    *TORCH,
+    "tests/edge_runtime/test_session.py",
+    "tests/edge_runtime/test_offline.py",
+    "tests/cloud_verifier/test_drain.py",
+    "tests/edge_runtime/cli",
+    "tests/edge_runtime/api",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,7 +57,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "torch"
             return nodeid if nodeid.startswith(LONG) else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((n for n, path in enumerate(FIRST) if item.nodeid.startswith(path)), len(FIRST)))
 
 
 def pytest_collection_finish() -> None:
