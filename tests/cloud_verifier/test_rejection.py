@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from cloud_verifier.pending import Pending
 from cloud_verifier.session import VerifierSession
@@ -16,6 +15,7 @@ from cloud_verifier.verifier import Verifier
 from outrider.choice import SamplingParams, choose
 from outrider.rejection import Distribution, distribution
 from outrider.wire import Draft, LocalDraft, Open, Params, Verified, pack_ids, pack_parents, unpack_ids
+from tests.outrider.definition import p_value as pearson
 from tests.toy import ToyEngine
 
 PROMPT = [1, 2]
@@ -96,7 +96,7 @@ def p_value(answers: list[tuple[int, ...]]) -> float:
             observed[key] += answers.count(ids)
     if observed.total() < len(answers):
         return 0.0
-    return float(stats.chisquare([observed[key] for key in expected], list(expected.values())).pvalue)
+    return pearson(np.array([observed[key] for key in expected]), np.array(list(expected.values())))
 
 
 @pytest.mark.parametrize("num_drafts", [1, 3])
