@@ -480,7 +480,7 @@ def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: GenerationMode
     session = requests.Session()
     session.trust_env = False
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=schema.as_strategy(mode))
     def run(case: schemathesis.Case) -> None:
         if mode is GenerationMode.POSITIVE:

@@ -73,7 +73,7 @@ def test_schemathesis_finds_no_failure(url: str, mode: GenerationMode) -> None:
     session = requests.Session()
     session.trust_env = False
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=schema.as_strategy(mode))
     def run(case: schemathesis.Case) -> None:
         if mode is GenerationMode.POSITIVE:
