@@ -46,7 +46,8 @@ WANT = {
     ("profile", "tiny"): "gguf",
     ("verifier", "tiny", "--port", "0"): "server",
     ("serve", "--target", "tiny", "--port", "0"): "server",
-    ("export", "GGUF", "--format", "gguf"): "export",
+    ("export", "GGUF", "--format", "gguf"): "gguf",
+    ("export", "GGUF", "--format", "onnx"): "export",
     ("receipt", "check", "RECEIPT"): "server",
 }
 Done = tuple[int, str, str]
