@@ -7,6 +7,7 @@
 # make bench-service  what drafting devices save a verifier, and what the service costs (docs/performance.md)
 # make bench-link     a device and a verifier, a core each, at round trips of 0 to 300 ms (docs/performance.md)
 # make newcomer    README's first commands in a fresh clone with an empty home, each with its time (15 minutes, 8 GB)
+# make docs        docs/reference.md, from the docstrings
 # make wheel-test  the wheel as a person installs it: built, and put into a fresh environment
 # make clean  remove the environment (models stay)
 
@@ -25,7 +26,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray browser bench bench-service bench-link newcomer wheel-test models clean
+.PHONY: demo test check fast soak ray browser bench bench-service bench-link docs newcomer wheel-test models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -99,6 +100,9 @@ bench-service: models
 
 bench-link: models
 	@$(BIN)/python -m benchmarks.link
+
+docs: .venv/ready
+	@$(BIN)/python -m docs.reference
 
 newcomer: .venv/torch
 	@$(BIN)/python -m benchmarks.newcomer

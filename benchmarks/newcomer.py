@@ -54,7 +54,7 @@ def path_of(readme: str) -> tuple[list[str], str]:
 
 
 def surroundings(folder: Path) -> dict[str, str]:
-    """Variables of somebody who has nothing: an empty home, a PATH of TOOLS and this Python, and the way to packages."""
+    """Variables of somebody who has nothing: an empty home, a PATH of TOOLS and this Python, the way to packages."""
     home, programs = folder / "home", folder / "programs"
     home.mkdir()
     programs.mkdir()
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         environment, checkout = surroundings(folder), folder / "outrider"
-        subprocess.run(["git", "clone", "--quiet", f"file://{ROOT}", str(checkout)], check=True)
+        subprocess.run([str(shutil.which("git")), "clone", "--quiet", f"file://{ROOT}", str(checkout)], check=True)
         (checkout / EXAMPLE).write_text(example)
         rows: list[Took] = []
         try:
