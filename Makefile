@@ -105,8 +105,8 @@ bench-link: models
 docs: .venv/ready
 	@$(BIN)/python -m docs.reference
 
-newcomer: .venv/torch
-	@$(BIN)/python -m benchmarks.newcomer
+newcomer:
+	@$(PYTHON) -m benchmarks.newcomer
 
 clean:
 	rm -rf .venv

@@ -135,12 +135,16 @@ def errors() -> str:
 
 
 def prose(docstring: str | None) -> str:
-    """A docstring as Markdown: examples become code, names with underscores stay as they are."""
+    """A docstring as Markdown: doctests, and paragraphs with indented lines in them, are code."""
     parts = re.split(r"\n\n", docstring or "")
     return "\n\n".join(
-        f"```python\n{part}\n```" if part.startswith(">>> ") else part if part.startswith("    ") else escaped(part)
+        part if part.startswith("    ") else code(part.splitlines()) if is_code(part) else escaped(part)
         for part in parts
     )
+
+
+def is_code(paragraph: str) -> bool:
+    return paragraph.startswith(">>> ") or "\n    " in paragraph
 
 
 def escaped(text: str) -> str:
