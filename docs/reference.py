@@ -23,8 +23,8 @@ SOURCE = Path(__file__).parent.parent
 MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "edge_runtime": ("On the device: what an app holds", ()),
     "edge_runtime.journal": ("What the device remembers", ("Asked", "Conversation", "Generation")),
-    "edge_runtime.drafters": ("Who guesses ahead", ()),
-    "edge_runtime.links": ("Ways to a verifier", ("InProcessLink", "Link", "WebSocketLink")),
+    "edge_runtime.drafters": ("Who guesses ahead", ("Drafter", "Proposal")),
+    "edge_runtime.links": ("Ways to a verifier", ("Link", "WebSocketLink")),
     "edge_runtime.api": ("The endpoint", ("ApiKey", "ApiSettings", "Modes", "create_api_server")),
     "cloud_verifier.target": ("A target ready to verify", ("LocalVerifier", "open_verifier")),
     "cloud_verifier.server": ("The verifier as a service", ("create_server",)),
