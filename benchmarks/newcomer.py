@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 45 * 60
 MARK, STAGE = "\x1e", "==> "
+FETCHED = re.compile(r" *Downloading \S+ \(([\d.]+) ([kMG])B\)")  # as pip says it where it is not quiet
+TAKEN = re.compile(r" *Processing (/\S+\.whl)")  # from a folder that pip was told of
 EXAMPLE = "example.py"
 TOOLS = (
     *("sh", "bash", "env", "git", "make", "cc", "gcc", "c++", "g++", "ar", "as", "ld", "ranlib"),
@@ -37,6 +40,7 @@ class Took:
     words: str
     seconds: float
     is_stage: bool
+    fetched: int = 0  # bytes of libraries
 
 
 class Stumbled(Exception):
@@ -54,7 +58,10 @@ def path_of(readme: str) -> tuple[list[str], str]:
 
 
 def surroundings(folder: Path) -> dict[str, str]:
-    """Variables of somebody who has nothing: an empty home, a PATH of TOOLS and this Python, the way to packages."""
+    """Variables of somebody who has nothing: an empty home, a PATH of TOOLS and this Python, the way to packages.
+
+    And pip is to say what it fetches.
+    """
     home, programs = folder / "home", folder / "programs"
     home.mkdir()
     programs.mkdir()
@@ -65,7 +72,7 @@ def surroundings(folder: Path) -> dict[str, str]:
     for name in ("python3", version):
         (programs / name).symlink_to((Path(sys.base_prefix) / "bin" / version).resolve())
     reach = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name.endswith("_proxy")}
-    return {**reach, "HOME": str(home), "PATH": str(programs), "LANG": "C.UTF-8"}
+    return {**reach, "HOME": str(home), "PATH": str(programs), "LANG": "C.UTF-8", "MAKEFLAGS": "QUIET="}
 
 
 def walk(commands: Sequence[str], checkout: Path, environment: Mapping[str, str], limit_s: float) -> Iterator[Took]:
@@ -84,6 +91,7 @@ def walk(commands: Sequence[str], checkout: Path, environment: Mapping[str, str]
     )
     began = stage_began = time.monotonic()
     command = stage = ""
+    fetched = stage_fetched = 0
     assert shell.stdout is not None
     limit = threading.Timer(limit_s, os.killpg, (shell.pid, signal.SIGKILL))
     limit.start()
@@ -92,28 +100,43 @@ def walk(commands: Sequence[str], checkout: Path, environment: Mapping[str, str]
             now = time.monotonic()
             if not line.startswith((MARK, STAGE)):
                 sys.stderr.write(line)
+                fetched += bytes_of(line)
                 continue
             if stage:
-                yield Took(stage, now - stage_began, is_stage=True)
+                yield Took(stage, now - stage_began, is_stage=True, fetched=fetched - stage_fetched)
             if line.startswith(MARK):
                 if command:
-                    yield Took(command, now - began, is_stage=False)
-                command, stage, began = commands[int(line[1:])], "", now
+                    yield Took(command, now - began, is_stage=False, fetched=fetched)
+                command, stage, began, fetched = commands[int(line[1:])], "", now, 0
             else:
-                stage, stage_began = line.removeprefix(STAGE).strip(), now
+                stage, stage_began, stage_fetched = line.removeprefix(STAGE).strip(), now, fetched
             sys.stderr.write(f"\n{STAGE}{stage or command}\n")
         now = time.monotonic()
         if shell.wait() != 0:
             raise Stumbled(f"{command!r} ended with status {shell.returncode} after {now - began:.0f} s")
         if stage:
-            yield Took(stage, now - stage_began, is_stage=True)
-        yield Took(command, now - began, is_stage=False)
+            yield Took(stage, now - stage_began, is_stage=True, fetched=fetched - stage_fetched)
+        yield Took(command, now - began, is_stage=False, fetched=fetched)
     finally:
         limit.cancel()
         shell.stdout.close()
         if shell.poll() is None:
             os.killpg(shell.pid, signal.SIGKILL)
             shell.wait()
+
+
+def bytes_of(line: str) -> int:
+    """What pip fetched, if this is where it says so."""
+    if found := FETCHED.match(line):
+        return int(float(found[1]) * {"k": 1e3, "M": 1e6, "G": 1e9}[found[2]])
+    found = TAKEN.match(line)
+    return Path(found[1]).stat().st_size if found else 0
+
+
+def models_fetched(store: Path) -> int:
+    """Bytes of the models in the store that were fetched, not made."""
+    cards = (tomllib.loads(path.read_text()) for path in sorted((ROOT / "models").glob("*.toml")))
+    return sum(card["bytes"] for card in cards if card["kind"] == "card" and (store / card["name"]).is_dir())
 
 
 def size_of(folder: Path) -> int:
@@ -124,13 +147,13 @@ def size_of(folder: Path) -> int:
 
 def table(rows: Sequence[Took]) -> str:
     """Commands numbered, each with its stages below it; rows come as `walk` gives them, a command after its stages."""
-    lines, stages, number = ["| | | seconds |", "|---|---|---|"], [], 0
+    lines, stages, number = ["| | | seconds | MB of libraries |", "|---|---|---|---|"], [], 0
     for row in rows:
         if row.is_stage:
-            stages.append(f"| | {row.words} | {row.seconds:.0f} |")
+            stages.append(f"| | {row.words} | {row.seconds:.0f} | {row.fetched / 1e6:.0f} |")
             continue
         number += 1
-        lines += [f"| {number} | `{row.words}` | {row.seconds:.0f} |", *stages]
+        lines += [f"| {number} | `{row.words}` | {row.seconds:.0f} | {row.fetched / 1e6:.0f} |", *stages]
         stages = []
     return "\n".join([*lines, *stages])
 
@@ -156,12 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table(rows))
         first = next((row.seconds for row in rows if not row.is_stage), 0.0)
         print(f"\nFirst verified answer after 1 command and {first / 60:.1f} minutes.")
-        for name, place in (
-            ("fetched by pip, libraries", folder / "home" / ".cache" / "pip"),
-            ("environment", checkout / ".venv"),
-            ("models, fetched and made", checkout / "models" / "store"),
-        ):
-            print(f"{name}: {size_of(place) / 1e6:,.0f} MB")
+        store = checkout / "models" / "store"
+        print(f"Models: {models_fetched(store) / 1e6:,.0f} MB fetched; {size_of(store) / 1e6:,.0f} MB with those made.")
+        print(f"Environment: {size_of(checkout / '.venv') / 1e6:,.0f} MB.")
     return 0 if len([row for row in rows if not row.is_stage]) == len(commands) + 1 else 1
 
 

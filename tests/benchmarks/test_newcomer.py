@@ -12,7 +12,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.newcomer import EXAMPLE, ROOT, Stumbled, Took, path_of, surroundings, table, walk
+from benchmarks.newcomer import (
+    EXAMPLE,
+    ROOT,
+    Stumbled,
+    Took,
+    bytes_of,
+    models_fetched,
+    path_of,
+    surroundings,
+    table,
+    walk,
+)
 from edge_runtime.parts import DEFAULT_DRAFTER, DEFAULT_TARGET
 from export.recipe import load_recipe
 from outrider import catalog
@@ -93,9 +104,25 @@ def test_nothing_of_this_environment_is_lent(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_table_has_stages_below_their_command() -> None:
-    rows = [
-        Took("one stage", 1.2, is_stage=True),
-        Took("make demo", 3.4, is_stage=False),
-        Took("ls", 0, is_stage=False),
+    whole = [Took("make demo", 3.4, is_stage=False, fetched=2_000_000), Took("ls", 0, is_stage=False)]
+    rows = [Took("one stage", 1.2, is_stage=True), *whole]
+    assert table(rows).splitlines()[2:] == [
+        "| 1 | `make demo` | 3 | 2 |",
+        "| | one stage | 1 | 0 |",
+        "| 2 | `ls` | 0 | 0 |",
     ]
-    assert table(rows).splitlines()[2:] == ["| 1 | `make demo` | 3 |", "| | one stage | 1 |", "| 2 | `ls` | 0 |"]
+
+
+def test_what_pip_says_it_fetches_is_counted(tmp_path: Path) -> None:
+    wheel = tmp_path / "a-1-py3-none-any.whl"
+    wheel.write_bytes(bytes(1000))
+    assert bytes_of(f"Processing {wheel} (from b)\n") == 1000
+    assert bytes_of("  Downloading numpy-2.4.6-cp311.whl (16.9 MB)\n") == 16_900_000
+    assert bytes_of("Downloading click-8.4.2-py3-none-any.whl (106 kB)\n") == 106_000
+    assert bytes_of("Downloading is not what this is\n") == 0
+
+
+def test_models_that_were_made_are_not_counted_as_fetched(tmp_path: Path) -> None:
+    for name in (DEFAULT_TARGET, "smollm2-135m-instruct"):
+        (tmp_path / name).mkdir()
+    assert models_fetched(tmp_path) == catalog.cards()["smollm2-135m-instruct"].bytes
