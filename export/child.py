@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+import outrider.no_telemetry  # noqa: F401  before a library is loaded
 from outrider.errors import DiskFull, EngineError, InvalidModel, MissingExtra
 from outrider.progress import Progress
 
