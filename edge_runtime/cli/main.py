@@ -108,7 +108,13 @@ def outrider(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Run a language model split over this device and a verifier: the target's exact output, sooner."""
+    """Run a language model split over this device and a verifier: the target's exact output, sooner.
+
+    The target is the big model whose answers you want, here or at a verifier.
+    The drafter is a small one on this device that guesses ahead of it.
+
+    Begin with: outrider doctor
+    """
     name = ctx.invoked_subcommand
     if no_config or not any(name in option.commands for option in OPTIONS.values()):
         return
