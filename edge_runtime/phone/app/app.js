@@ -1,0 +1,279 @@
+// The app: a conversation, its controls and its figures, on a device that drafts in the browser. Answers are made by
+// session.js, drawn by answer.js, and kept by store.js before they are shown.
+
+import { Answer, drawStrip } from "./answer.js";
+import { Drafter } from "./drafter.js";
+import { linkLost, OutriderError } from "./errors.js";
+import { Link } from "./link.js";
+import { Pace } from "./pace.js";
+import { Session } from "./session.js";
+import { drafterFiles, drafterManifest, Store } from "./store.js";
+import { TextCodec } from "./text.js";
+
+const $ = (id) => document.getElementById(id);
+const say = (text) => ($("status").textContent = text);
+const LOOK_MS = 5_000; // between two looks whether what was said offline can be verified
+const TOKENIZER = "tokenizer.json", CONFIG = "tokenizer_config.json", TEMPLATE = "chat_template.jinja";
+// Addresses of code that this page may start: only these, whatever else goes wrong.
+const scripts = globalThis.trustedTypes?.createPolicy("outrider", {
+  createScriptURL(name) {
+    if (!["sw.js", "drafter-worker.js"].includes(name)) throw new TypeError(`${name} is no script of this app`);
+    return name;
+  },
+});
+const script = (name) => scripts?.createScriptURL(name) ?? name;
+
+let store, drafter, codec, manifest;
+let token = "";
+let conversation = "";
+let answers = []; // of the conversation, oldest first
+let session = null; // of the answer under way
+const pace = new Pace();
+const refused = new Set(); // answers that the verifier will not verify: they stay as they are, and hold nobody up
+const drawn = new Map(); // answer id -> {element, note, answer}
+
+/** A link that the switch on the page cuts. */
+class SwitchedLink extends Link {
+  static isCut = false;
+
+  async open(hear, lose) {
+    if (SwitchedLink.isCut) throw linkLost("the link is cut on purpose");
+    this.cut = () => lose(linkLost("the link is cut on purpose"));
+    await super.open(hear, lose);
+  }
+}
+
+function bubble(role, text = "") {
+  const element = document.createElement("article");
+  element.className = role;
+  element.setAttribute("aria-label", role === "user" ? "You" : "Answer");
+  element.textContent = text;
+  $("hint").hidden = true;
+  $("log").append(element);
+  return element;
+}
+
+/** The answer as it was kept, on the page. */
+function draw(record) {
+  bubble("user", record.question);
+  const element = bubble("assistant"), body = document.createElement("span"), note = document.createElement("span");
+  note.className = "note";
+  element.append(body, note);
+  const view = { note, answer: new Answer(body) };
+  const verified = codec.decode(record.verifiedIds);
+  if (verified) view.answer.append(verified, true, null);
+  const rest = textOf(record).slice(verified.length);
+  if (rest) view.answer.append(rest, false, null);
+  drawn.set(record.id, view);
+  tellState(record);
+  element.scrollIntoView({ block: "end" });
+}
+
+const textOf = ({ verifiedIds, provisionalIds, finish }) =>
+  codec.decode([...verifiedIds, ...provisionalIds], { isWhole: Boolean(finish) });
+
+function tellState({ id, provisionalIds, finish }) {
+  const { note } = drawn.get(id);
+  note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : finish ? "" : "Not finished.";
+  note.hidden = !note.textContent;
+}
+
+async function send() {
+  const question = $("text").value.trim();
+  if (!question || session || $("send").hidden) return;
+  $("text").value = "";
+  busy(true);
+  say("Answering");
+  const messages = answers.flatMap((answer) => [{ role: "user", content: answer.question }, { role: "assistant", content: textOf(answer) }]);
+  const seed = $("seed").value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : $("seed").valueAsNumber;
+  const record = {
+    conversation, question, promptIds: codec.encodeChat([...messages, { role: "user", content: question }]),
+    verifiedIds: [], provisionalIds: [], finish: null, target: "",
+    params: { temperature: $("temperature").valueAsNumber || 0, seed }, maxTokens: $("max_tokens").valueAsNumber || 512,
+  };
+  await store.keep(record);
+  answers.push(record);
+  draw(record);
+  await go(record, true);
+}
+
+/** Begin an answer, or go on with it. `answersAlone`: where there is no verifier, too. */
+async function go(record, answersAlone) {
+  const link = new SwitchedLink(token);
+  const own = (session = new Session(link, drafter, pace));
+  busy(true);
+  if (!answersAlone) say("Verifying what was said offline");
+  let error = null;
+  try {
+    const steps = own.generate({ ...record, stopIds: manifest.stop_ids, vocabulary: manifest.tokenizer_fingerprint, answersAlone });
+    for await (const events of steps) {
+      for (const event of events) apply(record, event);
+      record.target = own.target;
+      await store.keep(record);
+      show(record, own, link);
+    }
+    if (own.isStopped) {
+      record.finish = "stopped";
+      record.maxTokens = record.verifiedIds.length + record.provisionalIds.length; // what is there may still be verified
+      await store.keep(record);
+      say("Stopped");
+    } else say(record.provisionalIds.length ? "Provisional answer" : "Verified answer");
+  } catch (caught) {
+    error = caught;
+    say(error.message);
+  } finally {
+    session = null;
+    busy(false);
+    tellState(record);
+    tellWaiting();
+  }
+  return error;
+}
+
+/** The kept answer after an event, and what is seen of it. */
+function apply(record, event) {
+  const view = drawn.get(record.id), start = record.promptIds.length;
+  const { verifiedIds, provisionalIds } = record;
+  if (event.kind === "token") {
+    const before = textOf(record).length;
+    if (!event.isVerified) provisionalIds.push(event.id);
+    else {
+      verifiedIds.push(event.id);
+      provisionalIds.shift();
+    }
+    if (!view) return;
+    if (event.isVerified) view.answer.confirm(Array.from(codec.decode(verifiedIds)).length);
+    const more = textOf(record).slice(before);
+    if (more) view.answer.append(more, event.isVerified, [event.isDrafted ? manifest.name : null]);
+  } else if (event.kind === "retracted") {
+    provisionalIds.length = event.position - start - verifiedIds.length;
+    const taken = view?.answer.retract(Array.from(textOf(record)).length);
+    if (taken) say(`Taken back: ${taken}`);
+  } else if (event.kind === "finished") {
+    const before = textOf(record).length;
+    record.finish = event.reason;
+    const rest = textOf(record).slice(before); // what was left of a broken character
+    if (rest) view?.answer.append(rest, !provisionalIds.length, null);
+  } else if (event.kind === "alone") say("No verifier is heard: this device answers alone");
+}
+
+function show(record, { figures, numAhead }, { bytesUp, bytesDown }) {
+  const told = (id, text) => ($(id).textContent = text);
+  told("tokens", figures.tokens);
+  told("ahead", numAhead);
+  told("acceptance", figures.drafted ? `${figures.accepted} of ${figures.drafted}` : "–");
+  told("per_pass", figures.passes ? (figures.tokens / figures.passes).toFixed(2) : "–");
+  told("bytes", `${bytesUp} up, ${bytesDown} down`);
+  const view = drawn.get(record.id);
+  if (!view) return;
+  tellState(record);
+  drawStrip($("strip"), view.answer.parts, numAhead);
+  $("log").scrollTop = $("log").scrollHeight;
+}
+
+async function tellWaiting() {
+  const { length } = await store.unverified();
+  $("waiting").hidden = !length;
+  $("waiting").textContent = `${length} to verify`;
+}
+
+/** Have verified what was said offline, and finish what was cut short, oldest first. */
+async function reconcile() {
+  if (session || SwitchedLink.isCut || !drafter) return;
+  for (const record of await store.unverified()) {
+    if (session) return;
+    if (refused.has(record.id)) continue;
+    const known = answers.find(({ id }) => id === record.id) ?? record;
+    const error = await go(known, false);
+    if (error?.mayRetry) return;
+    if (error) refused.add(record.id);
+  }
+}
+
+function busy(isBusy) {
+  $("log").setAttribute("aria-busy", isBusy);
+  $("send").hidden = isBusy;
+  $("stop").hidden = !isBusy;
+}
+
+async function startOver() {
+  session?.stop();
+  conversation = crypto.randomUUID();
+  await store.set("conversation", conversation);
+  answers = [];
+  drawn.clear();
+  document.querySelectorAll("article").forEach((element) => element.remove());
+  $("hint").hidden = false;
+  $("text").focus();
+}
+
+function switchLink() {
+  SwitchedLink.isCut = !SwitchedLink.isCut;
+  $("link").setAttribute("aria-checked", !SwitchedLink.isCut);
+  $("link").textContent = SwitchedLink.isCut ? "Link cut" : "Link";
+  if (SwitchedLink.isCut) session?.link.cut?.();
+  else reconcile();
+}
+
+/** The drafter and its text, from the verifier or from this device. Asks for a token where the verifier does. */
+async function prepare() {
+  try {
+    say("Loading the drafter");
+    manifest = await drafterManifest(store, token);
+    $("lock").hidden = true;
+    const files = await drafterFiles(manifest, token, (file, there, size) => {
+      $("drafter").textContent = `${file} ${Math.round((100 * there) / (size || there))} %`;
+    });
+    const text = (name) => (files[name] ? new TextDecoder().decode(files[name]) : "");
+    codec = new TextCodec(JSON.parse(text(TOKENIZER)), JSON.parse(text(CONFIG) || "{}"), text(TEMPLATE));
+    const loaded = new Drafter(new Worker(script("drafter-worker.js"), { type: "module" }));
+    await loaded.load(manifest, files);
+    drafter = loaded;
+  } catch (error) {
+    $("lock").hidden &&= error.code !== "unauthorized";
+    throw error;
+  }
+  $("drafter").textContent = manifest.name;
+  answers = await store.answers(conversation);
+  answers.forEach(draw);
+  $("send").disabled = false;
+  say("Ready");
+  $("text").focus();
+  await tellWaiting();
+  await reconcile();
+}
+
+async function begin() {
+  navigator.serviceWorker?.register(script("sw.js")).catch((error) => console.warn(error.message)); // then only online
+  store = await Store.open();
+  navigator.storage?.persist?.();
+  token = (await store.get("token")) ?? "";
+  conversation = await store.get("conversation");
+  if (!conversation) await startOver();
+  await prepare();
+  setInterval(async () => (await store.unverified()).length && reconcile(), LOOK_MS);
+}
+
+const told = (work) => work.catch((error) => {
+  if (!(error instanceof OutriderError)) console.error(error);
+  say(error.message);
+});
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  told(send());
+});
+$("text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  told(send());
+});
+$("stop").addEventListener("click", () => session?.stop());
+$("new").addEventListener("click", () => told(startOver()));
+$("link").addEventListener("click", switchLink);
+$("token").addEventListener("change", () => told((async () => {
+  token = $("token").value.trim();
+  await store.set("token", token);
+  await prepare();
+})()));
+addEventListener("online", () => told(reconcile()));
+told(begin());
