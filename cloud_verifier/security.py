@@ -1,8 +1,8 @@
 """Who is let in. Every request and every socket passes here first; what is not let in reaches no door.
 
-With tokens: whoever shows one that is live, in a header, or as a web page's socket can, by a subprotocol. Without: everybody, but only under a name of this machine and from no web
-page but the service's own, since a browser on it can be made to call here. Knows nothing of what the doors do or how
-much anybody may use.
+With tokens: whoever shows one that is live, in a header or, as a web page's socket must, as a subprotocol. Without:
+everybody, but only under a name of this machine and from no web page but the service's own, since a browser on it can
+be made to call here. Knows nothing of what the doors do or how much anybody may use.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ __all__ = ["ANONYMOUS", "OPEN_PATHS", "Gate", "credential_of", "is_own_name", "i
 
 ANONYMOUS = ""  # the credential of whoever comes where there are no tokens
 OPEN_PATHS = frozenset({"/healthz"})  # says only that somebody is alive
-TOKEN_PREFIX = "outrider.token."  # of the subprotocol that shows a token: a web page can set no header there
+TOKEN_PREFIX = "outrider.token."  # noqa: S105  of the subprotocol that shows a token: a page can set no header there
 BODY_TYPES = frozenset({b"application/json", b"application/msgpack"})  # a web page cannot send these unasked
 HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9.-]+))(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
@@ -80,7 +80,7 @@ async def credential_of(connection: HTTPConnection) -> str:
 def is_own_origin(scope: Scope) -> bool:
     """Whether a web page that asks was loaded from here, under a name of this machine."""
     hosts, origins = (_values(scope["headers"], name) for name in (b"host", b"origin"))
-    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+    scheme = str(scope["scheme"]).replace("ws", "http")
     try:
         _check_host(hosts)
     except Forbidden:

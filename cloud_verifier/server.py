@@ -43,7 +43,8 @@ def create_server(
     """The service over a running verifier, ready to run on sockets of the caller's."""
     settings = settings or ServiceSettings()
     max_bytes = max_message_bytes(verifier.verifier.max_context)
-    config = bounded(create_app(verifier, settings, site), settings, max_bytes)  # what was open was drained: 1 s is enough
+    app = create_app(verifier, settings, site)
+    config = bounded(app, settings, max_bytes)  # what was open was drained: 1 s is enough
     return _VerifierServer(config, verifier, settings.grace_s)
 
 

@@ -45,7 +45,8 @@ def verifier(
         int, typer.Option(help="Tokens held, over all sessions, to make drafts of its own from; 0 makes none.")
     ] = LIMITS.lookup_tokens,
     phone: Annotated[
-        str | None, typer.Option(help="Serve the app for phones as well, with this drafter (ONNX, of the same vocabulary).")
+        str | None,
+        typer.Option(help="Serve the app for phones, too, with this drafter, an ONNX model."),
     ] = None,
     tokens: Annotated[
         Path | None,
@@ -120,9 +121,11 @@ def verifier(
 
 def _phone_site(drafter: str | None, target: ModelFolder) -> "PhoneSite | None":
     """Raises what says that the drafter cannot be had, or is none for this target in a browser."""
+    if drafter is None:
+        return None
     from edge_runtime.phone.site import PhoneSite
 
-    return None if drafter is None else PhoneSite(catalog.find(drafter), target.manifest.tokenizer_fingerprint)
+    return PhoneSite(catalog.find(drafter), target.manifest.tokenizer_fingerprint)
 
 
 def _service_settings(

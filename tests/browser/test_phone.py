@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from outrider.tokens import TextCodec
 from outrider.wire import decode_up
 from tests.browser.conftest import HANG_MS, NARROW, slowed
 from tests.browser.phone import Service, service, write_store
+from tests.browser.test_page import WATCH
+from tests.edge_runtime.cli.test_verifier import verifier
 from tests.vectors import FILE, UP
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("phone")]
@@ -29,8 +31,15 @@ expect.set_options(timeout=HANG_MS)
 SETTINGS = EngineSettings(num_threads=1, max_context=256, max_sequences=4)
 PROMPT = "hi there"
 NUM_TOKENS = 40
-PASS_S = 0.05  # a step: as slow as models of weight are, so that a drafter on a busy machine has its chance
-TEXTS = ["hello hello", "  two\n\nlines\t", "Grüße, 你好 🙂", "<|im_end|> <tool> x", "a" * 300, "It's 12,345.67 — don't"]
+PASS_S = 0.04  # a step: as slow as models of weight are, so that a drafter on a busy machine has its chance
+TEXTS = [
+    "hello hello",
+    "  two\n\nlines\t",
+    "Grüße, 你好 🙂",
+    "<|im_end|> <tool> x",
+    "a" * 300,
+    "It's 12,345.67 — don't",
+]
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 KEPT = """() => new Promise((resolve, reject) => {
   const request = indexedDB.open("outrider");
@@ -48,10 +57,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return write_store(tmp_path_factory.mktemp("phone"), patch)
 
 
+@dataclass
+class Elsewhere:
+    """A verifier in a process of its own. `url` is where the app is."""
+
+    url: str
+
+    @property
+    def origin(self) -> str:
+        return self.url.removesuffix("/phone/")
+
+
+Served = Service | Elsewhere
+alone_asks: list[int] = []  # while the target is asked alone it need not be slow
+
+
 @pytest.fixture(scope="module")
 def target(store: Path) -> Iterator[LocalVerifier]:
     target = open_verifier(load_folder(store / "tiny"), SETTINGS)
-    target.engine.extend = slowed(target.engine.extend, lambda: PASS_S)  # type: ignore[method-assign]
+    pause = slowed(target.engine.extend, lambda: 0 if alone_asks else PASS_S)
+    target.engine.extend = pause  # type: ignore[method-assign]
     yield target
     target.close()
 
@@ -70,12 +95,22 @@ def other(target: LocalVerifier, store: Path) -> Iterator[Service]:
         yield running
 
 
-def loaded(page: Any, at: Service) -> None:
+@pytest.fixture(scope="module")
+def idle(browser: Any, target: LocalVerifier, store: Path) -> Iterator[Any]:
+    """The app, loaded, for who asks its modules and no verifier."""
+    with service(target, store / "twin") as at:
+        page = browser.new_page()
+        loaded(page, at)
+        yield page
+        page.context.close()
+
+
+def loaded(page: Any, at: Served) -> None:
     page.goto(at.url)
     expect(page.locator("#send")).to_be_enabled()
 
 
-def opened(page: Any, at: Service, *, temperature: float = 0, seed: int = 7, num_tokens: int = NUM_TOKENS) -> None:
+def opened(page: Any, at: Served, *, temperature: float = 0, seed: int = 7, num_tokens: int = NUM_TOKENS) -> None:
     loaded(page, at)
     page.locator("summary").click()
     page.locator("#temperature").fill(str(temperature))
@@ -97,15 +132,17 @@ def ended(page: Any, how: str) -> dict[str, Any]:
     return kept
 
 
-def alone(at: Service, answer: dict[str, Any]) -> dict[str, Any]:
+def alone(at: Served, answer: dict[str, Any]) -> dict[str, Any]:
     """What the target says to the same by itself."""
     params = answer["params"]
     body = {"tokens": answer["promptIds"], "max_tokens": answer["maxTokens"], "stop_ids": [2], "stream": False}
+    alone_asks.append(1)
     told: dict[str, Any] = httpx.post(f"{at.origin}/v1/generate", json={**body, "params": params}, timeout=60).json()
+    alone_asks.pop()
     return told
 
 
-def is_the_target_s(at: Service, answer: dict[str, Any]) -> None:
+def is_the_target_s(at: Served, answer: dict[str, Any]) -> None:
     told = alone(at, answer)
     assert answer["verifiedIds"] == told["tokens"]
     assert answer["finish"] == told["finish"]
@@ -126,7 +163,6 @@ def test_it_drafts_in_the_browser_and_says_what_the_target_says(page: Any, twin:
     answer = ended(page, "Verified")
     is_the_target_s(twin, answer)
     accepted, drafted = counts(page)
-    print(accepted, drafted)
     assert accepted > drafted / 2  # the noise is the same on both sides, so sampling changes little
     expect(page.locator("article .drafted")).not_to_have_count(0)
     expect(page.locator("article .provisional, article del")).to_have_count(0)
@@ -167,6 +203,7 @@ def test_offline_confirmed_and_after_a_reload(page: Any, twin: Service) -> None:
     assert ended(page, "Provisional")["provisionalIds"]
     expect(page.locator("#waiting")).to_have_text("2 to verify")
     twin.start()
+    page.evaluate("dispatchEvent(new Event('online'))")
     expect(page.locator("#waiting")).to_be_hidden()
     expect(page.locator("article .provisional")).to_have_count(0)
     answers = page.evaluate(KEPT)
@@ -183,11 +220,14 @@ def test_offline_and_taken_back(page: Any, other: Service) -> None:
     kept = ended(page, "Provisional")
     assert kept["verifiedIds"] == []
     before = page.locator("article.assistant > span").first.text_content()
+    page.evaluate(WATCH)
     page.locator("#link").click()
     answer = ended(page, "Verified")
     is_the_target_s(other, answer)
     assert answer["verifiedIds"] != kept["provisionalIds"]
-    expect(page.locator("#log article del")).to_have_count(0)
+    [struck] = page.evaluate("seen.del")
+    assert before.endswith(struck)
+    expect(page.locator("#log article del")).to_have_count(0)  # struck, and gone
     assert page.locator("article.assistant > span").first.text_content() != before
     assert answer["promptIds"] == kept["promptIds"]
 
@@ -243,15 +283,27 @@ def test_a_verifier_with_tokens(page: Any, target: LocalVerifier, store: Path, t
     page.errors.clear()  # the browser told of each 401
 
 
-def test_noise_and_choices_are_those_of_the_vectors(page: Any, twin: Service) -> None:
-    loaded(page, twin)
+def test_beside_a_verifier_of_the_command_line(page: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTRIDER_HOME", str(store))
+    with verifier("--phone", "twin", "--port", "0") as url:
+        at = Elsewhere(url)
+        opened(page, at)
+        ask(page)
+        is_the_target_s(at, ended(page, "Verified"))
+    ask(page, "hello")  # it was killed
+    assert ended(page, "Provisional")["provisionalIds"]
+    page.errors.clear()  # the browser told of the connection that it could not make
+
+
+def test_noise_and_choices_are_those_of_the_vectors(idle: Any) -> None:
     vectors = json.loads(FILE.read_text())
-    computed = page.evaluate(
+    computed = idle.evaluate(
         """async ({noise, choices}) => {
           const {bitsAt, gumbel, choose} = await import("./noise.js");
           const bits = noise.map(({seed, position, ids}) => ids.map(bitsAt(seed, position)));
           const chosen = choices.map((each) => choose(new Float32Array(each.logits), each, each.position));
-          const ids = choices.map((each) => each.id_map[choose(new Float32Array(each.logits), each, each.position, each.id_map)]);
+          const mapped = (each) => choose(new Float32Array(each.logits), each, each.position, each.id_map);
+          const ids = choices.map((each) => each.id_map[mapped(each)]);
           return {bits, noise: bits.map((row) => row.map(gumbel)), chosen, ids};
         }""",
         vectors,
@@ -263,17 +315,18 @@ def test_noise_and_choices_are_those_of_the_vectors(page: Any, twin: Service) ->
     assert computed["ids"] == [each["chosen_id"] for each in vectors["choices"]]
 
 
-def test_messages_are_those_of_the_vectors(page: Any, twin: Service) -> None:
-    loaded(page, twin)
+def test_messages_are_those_of_the_vectors(idle: Any) -> None:
     vectors = json.loads(FILE.read_text())
-    read, made = page.evaluate(
+    read, made = idle.evaluate(
         """async ({up, down}) => {
           const {readFrame, openFrame, draftFrame, cancelFrame} = await import("./wire.js");
           const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
           const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
           const read = down.map(({frame}) => {
-            const message = readFrame(new Uint8Array(frame.match(/../g).map((pair) => parseInt(pair, 16))).buffer);
-            return Object.fromEntries(Object.entries(message).map(([name, value]) => [name, value instanceof Uint8Array ? [...value] : value]));
+            const bytes = new Uint8Array(frame.match(/../g).map((pair) => parseInt(pair, 16)));
+            const message = readFrame(bytes.buffer);
+            const plain = ([name, value]) => [name, value instanceof Uint8Array ? [...value] : value];
+            return Object.fromEntries(Object.entries(message).map(plain));
           });
           const made = up.map((fields) => {
             const message = Object.fromEntries(Object.entries(fields).map(([name, value]) => [camel(name), value]));
@@ -294,18 +347,25 @@ def test_messages_are_those_of_the_vectors(page: Any, twin: Service) -> None:
         assert decode_up(from_frame(bytes.fromhex(frame))) == message
 
 
-def test_what_is_no_message_is_refused(page: Any, twin: Service) -> None:
-    loaded(page, twin)
+def test_what_is_no_message_is_refused(idle: Any) -> None:
     verified = [12, 0, 1, b"\1\0\0\0", 0, 0]
-    lies: list[Any] = [[], 7, [99], [12], [*verified, None, [], b"", 1], [12, 0, -1, b"", 0, 0], [12, 0, 1.5, b"", 0, 0]]
+    lies: list[Any] = [
+        [],
+        7,
+        [99],
+        [12],
+        [*verified, None, [], b"", 1],
+        [12, 0, -1, b"", 0, 0],
+        [12, 0, 1.5, b"", 0, 0],
+    ]
     lies += [[12, 0, 1, b"\1\0\0", 0, 0], [*verified, "maybe"], [14, -2, 0], [13, 1, "x"]]
     frames = [list(msgspec.msgpack.encode(lie) + b"\x80") for lie in lies] + [[], [0, 0], [0xC1, 0x80]]
     frames.append(list(msgspec.msgpack.encode(verified) + b"\x80"))
-    told = page.evaluate(
+    told = idle.evaluate(
         """async (frames) => {
           const {readFrame} = await import("./wire.js");
           return frames.map((frame) => {
-            try { return readFrame(Uint8Array.from(frame).buffer).kind; } catch (error) { return error.code ?? String(error); }
+            try { return readFrame(Uint8Array.from(frame).buffer).kind; } catch (error) { return error.code; }
           });
         }""",
         frames,
@@ -313,11 +373,33 @@ def test_what_is_no_message_is_refused(page: Any, twin: Service) -> None:
     assert told == ["protocol"] * (len(frames) - 1) + ["verified"]
 
 
-def test_text_becomes_the_ids_that_python_makes_of_it(page: Any, twin: Service) -> None:
-    loaded(page, twin)
-    codec = TextCodec(load_folder(twin.drafter))
+def test_a_lie_does_not_move_the_frontier(idle: Any) -> None:
+    """A Verified after the list 1 2 3 with the drafts 4 5 sent, of which 4 was said; `limit` 8, ids below 9."""
+    true = {"epoch": 0, "start": 3, "tokenIds": [4, 6], "numAccepted": 1, "numDrafted": 2, "finish": None}
+    lies = [{"start": 2}, {"start": 4}, {"tokenIds": []}, {"tokenIds": [4, 9]}, {"tokenIds": [4, 5, 6, 7, 8, 1]}]
+    lies += [{"numAccepted": 2}, {"numAccepted": 3}, {"numDrafted": 3}, {"numAccepted": 1, "tokenIds": [5, 6]}]
+    told = idle.evaluate(
+        """async (messages) => {
+          const {Frontier} = await import("./frontier.js");
+          return messages.map((message) => {
+            const frontier = new Frontier([1, 2, 3]);
+            frontier.guess(0, 3, [{id: 4, confidence: 1}, {id: 5, confidence: 1}]);
+            frontier.nextDraft();
+            try { frontier.commit(message, {limit: 8, numVocab: 9}); } catch (error) {
+              return [error.code, frontier.everything(), frontier.epoch];
+            }
+            return [null, frontier.everything(), frontier.epoch];
+          });
+        }""",
+        [true, *({**true, **lie} for lie in lies)],
+    )
+    assert told == [[None, [1, 2, 3, 4, 6], 1], *[["protocol", [1, 2, 3, 4, 5], 0]] * len(lies)]
+
+
+def test_text_becomes_the_ids_that_python_makes_of_it(idle: Any, store: Path) -> None:
+    codec = TextCodec(load_folder(store / "twin"))
     ids = [codec.encode_chat([{"role": "user", "content": text}]) for text in TEXTS]
-    computed, texts = page.evaluate(
+    computed, texts = idle.evaluate(
         """async ([texts, ids]) => {
           const {TextCodec} = await import("./text.js");
           const files = await (async () => {
@@ -360,9 +442,8 @@ def test_the_page_runs_nothing_but_its_own(page: Any, twin: Service) -> None:
     page.errors.clear()  # the browser told of each
 
 
-def test_it_can_be_installed(page: Any, twin: Service) -> None:
-    loaded(page, twin)
-    session = page.context.new_cdp_session(page)
+def test_it_can_be_installed(idle: Any) -> None:
+    session = idle.context.new_cdp_session(idle)
     found = session.send("Page.getAppManifest")
     assert found["errors"] == []
     assert session.send("Page.getInstallabilityErrors")["installabilityErrors"] == []
