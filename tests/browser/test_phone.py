@@ -31,6 +31,7 @@ expect.set_options(timeout=HANG_MS)
 SETTINGS = EngineSettings(num_threads=1, max_context=256, max_sequences=4)
 PROMPT = "hi there"
 NUM_TOKENS = 40
+SEED = 15  # with it the target has much to say at 0.8, too
 PASS_S = 0.04  # a step: as slow as models of weight are, so that a drafter on a busy machine has its chance
 TEXTS = [
     "hello hello",
@@ -110,7 +111,7 @@ def loaded(page: Any, at: Served) -> None:
     expect(page.locator("#send")).to_be_enabled()
 
 
-def opened(page: Any, at: Served, *, temperature: float = 0, seed: int = 7, num_tokens: int = NUM_TOKENS) -> None:
+def opened(page: Any, at: Served, *, temperature: float = 0, seed: int = SEED, num_tokens: int = NUM_TOKENS) -> None:
     loaded(page, at)
     page.locator("summary").click()
     page.locator("#temperature").fill(str(temperature))

@@ -74,7 +74,8 @@ const textOf = ({ verifiedIds, provisionalIds, finish }) =>
 
 function tellState({ id, provisionalIds, finish }) {
   const { note } = drawn.get(id);
-  note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : finish ? "" : "Not finished.";
+  const isUnderWay = $("send").hidden;
+  note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : finish || isUnderWay ? "" : "Not finished.";
   note.hidden = !note.textContent;
 }
 
