@@ -246,6 +246,30 @@ def test_the_link_breaks_amid_an_answer(page: Any, twin: Service) -> None:
     is_the_target_s(twin, page.evaluate(KEPT)[-1])
 
 
+def test_another_tab_leaves_an_answer_under_way_alone(page: Any, twin: Service) -> None:
+    opened(page, twin, num_tokens=150)
+    ask(page)
+    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
+    second = page.context.new_page()
+    loaded(second, twin)
+    expect(second.locator("#waiting")).to_have_text("1 to verify")
+    answer = ended(page, "Verified")
+    is_the_target_s(twin, answer)
+    expect(second.locator("#tokens")).to_have_text("–")  # it had nothing to do with it
+    second.close()
+
+
+def test_a_page_that_was_closed_amid_an_answer_finishes_it_the_next_time(page: Any, twin: Service) -> None:
+    opened(page, twin, num_tokens=100)
+    ask(page)
+    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
+    page.reload()
+    expect(page.locator("#status")).to_have_text("Verified answer")
+    [answer] = page.evaluate(KEPT)
+    is_the_target_s(twin, answer)
+    assert page.locator("article.assistant > span").first.text_content()
+
+
 def test_stopped_it_stays_as_it_is(page: Any, twin: Service) -> None:
     opened(page, twin, num_tokens=200)
     ask(page)
@@ -280,7 +304,12 @@ def test_a_verifier_with_tokens(page: Any, target: LocalVerifier, store: Path, t
         assert len(ended(page, "Verified")["verifiedIds"]) == 20
         tokens.revoke("phone")
         ask(page)
-        expect(page.locator("#status")).to_contain_text("token")
+        expect(page.locator("#lock")).to_be_visible()
+        expect(page.locator("#waiting")).to_have_text("1 to verify")
+        page.locator("#token").fill(tokens.add("again")[1])
+        page.locator("#token").press("Tab")
+        expect(page.locator("#waiting")).to_be_hidden()
+        assert len(page.evaluate(KEPT)[1]["verifiedIds"]) == 20
     page.errors.clear()  # the browser told of each 401
 
 

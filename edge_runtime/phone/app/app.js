@@ -11,6 +11,7 @@ import { drafterFiles, drafterManifest, Store } from "./store.js";
 import { TextCodec } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
+const isBusy = () => $("send").hidden;
 const say = (text) => ($("status").textContent = text);
 const LOOK_MS = 5_000; // between two looks whether what was said offline can be verified
 const TOKENIZER = "tokenizer.json", CONFIG = "tokenizer_config.json", TEMPLATE = "chat_template.jinja";
@@ -40,6 +41,7 @@ class SwitchedLink extends Link {
     if (SwitchedLink.isCut) throw linkLost("the link is cut on purpose");
     this.cut = () => lose(linkLost("the link is cut on purpose"));
     await super.open(hear, lose);
+    if (SwitchedLink.isCut) this.cut();
   }
 }
 
@@ -73,18 +75,27 @@ const textOf = ({ verifiedIds, provisionalIds, finish }) =>
   codec.decode([...verifiedIds, ...provisionalIds], { isWhole: Boolean(finish) });
 
 function tellState({ id, provisionalIds, finish }) {
-  const { note } = drawn.get(id);
-  const isUnderWay = $("send").hidden;
-  note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : finish || isUnderWay ? "" : "Not finished.";
+  const note = drawn.get(id)?.note;
+  if (!note) return; // of another conversation
+  const isDone = finish || isBusy();
+  note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : isDone ? "" : "Not finished.";
   note.hidden = !note.textContent;
 }
 
 async function send() {
   const question = $("text").value.trim();
-  if (!question || session || $("send").hidden) return;
+  if (!question || isBusy()) return;
   $("text").value = "";
-  busy(true);
   say("Answering");
+  busy(true);
+  try {
+    await ask(question);
+  } finally {
+    busy(false);
+  }
+}
+
+async function ask(question) {
   const messages = answers.flatMap((answer) => [{ role: "user", content: answer.question }, { role: "assistant", content: textOf(answer) }]);
   const seed = $("seed").value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : $("seed").valueAsNumber;
   const record = {
@@ -98,11 +109,22 @@ async function send() {
   await go(record, true);
 }
 
-/** Begin an answer, or go on with it. `answersAlone`: where there is no verifier, too. */
+/** Begin an answer, or go on with it, unless another tab does. `answersAlone`: where there is no verifier, too. */
 async function go(record, answersAlone) {
+  busy(true);
+  try {
+    const work = (lock) => lock && answer(record, answersAlone);
+    return await navigator.locks.request(`answer-${record.id}`, { ifAvailable: true }, work);
+  } finally {
+    busy(false);
+    tellState(record);
+    tellWaiting();
+  }
+}
+
+async function answer(record, answersAlone) {
   const link = new SwitchedLink(token);
   const own = (session = new Session(link, drafter, pace));
-  busy(true);
   if (!answersAlone) say("Verifying what was said offline");
   let error = null;
   try {
@@ -122,11 +144,9 @@ async function go(record, answersAlone) {
   } catch (caught) {
     error = caught;
     say(error.message);
+    $("lock").hidden &&= error.code !== "unauthorized";
   } finally {
     session = null;
-    busy(false);
-    tellState(record);
-    tellWaiting();
   }
   return error;
 }
@@ -180,21 +200,24 @@ async function tellWaiting() {
 
 /** Have verified what was said offline, and finish what was cut short, oldest first. */
 async function reconcile() {
-  if (session || SwitchedLink.isCut || !drafter) return;
+  if (SwitchedLink.isCut || !drafter || isBusy()) return;
   for (const record of await store.unverified()) {
-    if (session) return;
+    if (isBusy()) return;
     if (refused.has(record.id)) continue;
     const known = answers.find(({ id }) => id === record.id) ?? record;
+    if (lengthOf(known) !== lengthOf(record)) return location.reload(); // another tab went on with it
     const error = await go(known, false);
     if (error?.mayRetry) return;
     if (error) refused.add(record.id);
   }
 }
 
-function busy(isBusy) {
-  $("log").setAttribute("aria-busy", isBusy);
-  $("send").hidden = isBusy;
-  $("stop").hidden = !isBusy;
+const lengthOf = ({ verifiedIds, provisionalIds }) => verifiedIds.length + provisionalIds.length;
+
+function busy(is) {
+  $("log").setAttribute("aria-busy", is);
+  $("send").hidden = is;
+  $("stop").hidden = !is;
 }
 
 async function startOver() {
@@ -213,7 +236,7 @@ function switchLink() {
   $("link").setAttribute("aria-checked", !SwitchedLink.isCut);
   $("link").textContent = SwitchedLink.isCut ? "Link cut" : "Link";
   if (SwitchedLink.isCut) session?.link.cut?.();
-  else reconcile();
+  else told(reconcile());
 }
 
 /** The drafter and its text, from the verifier or from this device. Asks for a token where the verifier does. */
@@ -251,8 +274,8 @@ async function begin() {
   token = (await store.get("token")) ?? "";
   conversation = await store.get("conversation");
   if (!conversation) await startOver();
+  setInterval(() => told(reconcile()), LOOK_MS);
   await prepare();
-  setInterval(async () => (await store.unverified()).length && reconcile(), LOOK_MS);
 }
 
 const told = (work) => work.catch((error) => {
@@ -274,7 +297,8 @@ $("link").addEventListener("click", switchLink);
 $("token").addEventListener("change", () => told((async () => {
   token = $("token").value.trim();
   await store.set("token", token);
-  await prepare();
+  refused.clear();
+  await (drafter ? reconcile() : prepare());
 })()));
 addEventListener("online", () => told(reconcile()));
 told(begin());

@@ -65,10 +65,11 @@ export class Session {
   }
 
   /**
-   * Steps, each a list of events: token, retracted, alone, finished. `request` has promptIds, verifiedIds, provisionalIds,
+   * Steps, each a list of events: token, retracted, alone, finished. What is asked has promptIds, verifiedIds, provisionalIds,
    * maxTokens, params, stopIds, vocabulary, target ("" for any), and answersAlone. Throws what the verifier refused.
    */
-  async *generate(request) {
+  async *generate(asked) {
+    const request = { ...asked };
     const frontier = (this.frontier = new Frontier([...request.promptIds, ...request.verifiedIds], request.provisionalIds));
     this.target = request.target;
     this.limit = request.promptIds.length + request.maxTokens;
@@ -206,6 +207,10 @@ export class Session {
     const { frontier } = this;
     const isStopped = frontier.numShown > 0 && request.stopIds.includes(frontier.last);
     if (this.#opened || (!this.#isDry && !isStopped && frontier.end < this.limit)) return [];
+    if (!frontier.numShown) { // it has no answer of its own
+      this.#isAlone = request.answersAlone = false;
+      return [];
+    }
     return [{ kind: "finished", reason: isStopped ? "stop" : "length", numProvisional: frontier.numShown }];
   }
 
