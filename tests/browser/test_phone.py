@@ -1,7 +1,9 @@
 """The app for phones in a real Chromium: it drafts there, a real verifier checks; offline, reloaded, and put right."""
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +75,29 @@ Served = Service | Elsewhere
 alone_asks: list[int] = []  # while the target is asked alone it need not be slow
 
 
+moves = threading.Event()  # whether the target is not held
+moves.set()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """The target stands still, amid an answer."""
+    moves.clear()
+    try:
+        yield
+    finally:
+        moves.set()
+
+
 @pytest.fixture(scope="module")
 def target(store: Path) -> Iterator[LocalVerifier]:
     target = open_verifier(load_folder(store / "tiny"), SETTINGS)
-    pause = slowed(target.engine.extend, lambda: 0 if alone_asks else PASS_S)
-    target.engine.extend = pause  # type: ignore[method-assign]
+
+    def pause() -> float:
+        moves.wait(HANG_MS / 1000)
+        return 0 if alone_asks else PASS_S
+
+    target.engine.extend = slowed(target.engine.extend, pause)  # type: ignore[method-assign]
     yield target
     target.close()
 
@@ -237,8 +257,9 @@ def test_the_link_breaks_amid_an_answer(page: Any, twin: Service) -> None:
     opened(page, twin, temperature=0.8, num_tokens=150)
     ask(page)
     expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    page.locator("#link").click()
-    expect(page.locator("article .provisional")).not_to_have_count(0)
+    with held():
+        page.locator("#link").click()
+        expect(page.locator("article .provisional")).not_to_have_count(0)
     assert page.locator("article .drafted, article .own").count() > 0  # what was verified stays
     page.locator("#link").click()
     ended(page, "Verified")
@@ -247,23 +268,26 @@ def test_the_link_breaks_amid_an_answer(page: Any, twin: Service) -> None:
 
 
 def test_another_tab_leaves_an_answer_under_way_alone(page: Any, twin: Service) -> None:
-    opened(page, twin, num_tokens=150)
+    opened(page, twin)
     ask(page)
     expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
     second = page.context.new_page()
-    loaded(second, twin)
-    expect(second.locator("#waiting")).to_have_text("1 to verify")
+    with held():
+        loaded(second, twin)
+        expect(second.locator("#waiting")).to_have_text("1 to verify")
     answer = ended(page, "Verified")
     is_the_target_s(twin, answer)
-    expect(second.locator("#tokens")).to_have_text("–")  # it had nothing to do with it
+    expect(second.locator("#tokens")).to_have_text("\u2013")  # it had nothing to do with it
     second.close()
 
 
 def test_a_page_that_was_closed_amid_an_answer_finishes_it_the_next_time(page: Any, twin: Service) -> None:
-    opened(page, twin, num_tokens=100)
+    opened(page, twin, num_tokens=60)
     ask(page)
     expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    page.reload()
+    with held():
+        page.reload()
+        expect(page.locator("#waiting")).to_have_text("1 to verify")
     expect(page.locator("#status")).to_have_text("Verified answer")
     [answer] = page.evaluate(KEPT)
     is_the_target_s(twin, answer)
@@ -274,8 +298,9 @@ def test_stopped_it_stays_as_it_is(page: Any, twin: Service) -> None:
     opened(page, twin, num_tokens=200)
     ask(page)
     expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    page.locator("#stop").click()
-    expect(page.locator("#status")).to_have_text("Stopped")
+    with held():
+        page.locator("#stop").click()
+        expect(page.locator("#status")).to_have_text("Stopped")
     expect(page.locator("#waiting")).to_be_hidden()
     [answer] = page.evaluate(KEPT)
     assert 0 < len(answer["verifiedIds"]) < 200

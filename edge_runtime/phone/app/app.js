@@ -1,12 +1,12 @@
 // The app: a conversation, its controls and its figures, on a device that drafts in the browser. Answers are made by
-// session.js, drawn by answer.js, and kept by store.js before they are shown.
+// session.js and kept by store.js, step by step; shown.js has them on the page.
 
-import { Answer, drawStrip } from "./answer.js";
 import { Drafter } from "./drafter.js";
 import { linkLost, OutriderError } from "./errors.js";
 import { Link } from "./link.js";
 import { Pace } from "./pace.js";
 import { Session } from "./session.js";
+import { Shown } from "./shown.js";
 import { drafterFiles, drafterManifest, Store } from "./store.js";
 import { TextCodec } from "./text.js";
 
@@ -24,14 +24,13 @@ const scripts = globalThis.trustedTypes?.createPolicy("outrider", {
 });
 const script = (name) => scripts?.createScriptURL(name) ?? name;
 
-let store, drafter, codec, manifest;
+let store, drafter, codec, manifest, shown;
 let token = "";
 let conversation = "";
 let answers = []; // of the conversation, oldest first
 let session = null; // of the answer under way
 const pace = new Pace();
 const refused = new Set(); // answers that the verifier will not verify: they stay as they are, and hold nobody up
-const drawn = new Map(); // answer id -> {element, note, answer}
 
 /** A link that the switch on the page cuts. */
 class SwitchedLink extends Link {
@@ -43,43 +42,6 @@ class SwitchedLink extends Link {
     await super.open(hear, lose);
     if (SwitchedLink.isCut) this.cut();
   }
-}
-
-function bubble(role, text = "") {
-  const element = document.createElement("article");
-  element.className = role;
-  element.setAttribute("aria-label", role === "user" ? "You" : "Answer");
-  element.textContent = text;
-  $("hint").hidden = true;
-  $("log").append(element);
-  return element;
-}
-
-/** The answer as it was kept, on the page. */
-function draw(record) {
-  bubble("user", record.question);
-  const element = bubble("assistant"), body = document.createElement("span"), note = document.createElement("span");
-  note.className = "note";
-  element.append(body, note);
-  const view = { note, answer: new Answer(body) };
-  const verified = codec.decode(record.verifiedIds);
-  if (verified) view.answer.append(verified, true, null);
-  const rest = textOf(record).slice(verified.length);
-  if (rest) view.answer.append(rest, false, null);
-  drawn.set(record.id, view);
-  tellState(record);
-  element.scrollIntoView({ block: "end" });
-}
-
-const textOf = ({ verifiedIds, provisionalIds, finish }) =>
-  codec.decode([...verifiedIds, ...provisionalIds], { isWhole: Boolean(finish) });
-
-function tellState({ id, provisionalIds, finish }) {
-  const note = drawn.get(id)?.note;
-  if (!note) return; // of another conversation
-  const isDone = finish || isBusy();
-  note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : isDone ? "" : "Not finished.";
-  note.hidden = !note.textContent;
 }
 
 async function send() {
@@ -96,7 +58,8 @@ async function send() {
 }
 
 async function ask(question) {
-  const messages = answers.flatMap((answer) => [{ role: "user", content: answer.question }, { role: "assistant", content: textOf(answer) }]);
+  const told = (answer) => [{ role: "user", content: answer.question }, { role: "assistant", content: shown.textOf(answer) }];
+  const messages = answers.flatMap(told);
   const seed = $("seed").value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : $("seed").valueAsNumber;
   const record = {
     conversation, question, promptIds: codec.encodeChat([...messages, { role: "user", content: question }]),
@@ -105,7 +68,7 @@ async function ask(question) {
   };
   await store.keep(record);
   answers.push(record);
-  draw(record);
+  shown.draw(record);
   await go(record, true);
 }
 
@@ -117,7 +80,7 @@ async function go(record, answersAlone) {
     return await navigator.locks.request(`answer-${record.id}`, { ifAvailable: true }, work);
   } finally {
     busy(false);
-    tellState(record);
+    shown.tellState(record, false);
     tellWaiting();
   }
 }
@@ -126,14 +89,15 @@ async function answer(record, answersAlone) {
   const link = new SwitchedLink(token);
   const own = (session = new Session(link, drafter, pace));
   if (!answersAlone) say("Verifying what was said offline");
+  shown.reopen(record);
   let error = null;
   try {
     const steps = own.generate({ ...record, stopIds: manifest.stop_ids, vocabulary: manifest.tokenizer_fingerprint, answersAlone });
     for await (const events of steps) {
-      for (const event of events) apply(record, event);
+      for (const event of events) shown.apply(record, event);
       record.target = own.target;
       await store.keep(record);
-      show(record, own, link);
+      shown.figures(record, own, link);
     }
     if (own.isStopped) {
       record.finish = "stopped";
@@ -149,47 +113,6 @@ async function answer(record, answersAlone) {
     session = null;
   }
   return error;
-}
-
-/** The kept answer after an event, and what is seen of it. */
-function apply(record, event) {
-  const view = drawn.get(record.id), start = record.promptIds.length;
-  const { verifiedIds, provisionalIds } = record;
-  if (event.kind === "token") {
-    const before = textOf(record).length;
-    if (!event.isVerified) provisionalIds.push(event.id);
-    else {
-      verifiedIds.push(event.id);
-      provisionalIds.shift();
-    }
-    if (!view) return;
-    if (event.isVerified) view.answer.confirm(Array.from(codec.decode(verifiedIds)).length);
-    const more = textOf(record).slice(before);
-    if (more) view.answer.append(more, event.isVerified, [event.isDrafted ? manifest.name : null]);
-  } else if (event.kind === "retracted") {
-    provisionalIds.length = event.position - start - verifiedIds.length;
-    const taken = view?.answer.retract(Array.from(textOf(record)).length);
-    if (taken) say(`Taken back: ${taken}`);
-  } else if (event.kind === "finished") {
-    const before = textOf(record).length;
-    record.finish = event.reason;
-    const rest = textOf(record).slice(before); // what was left of a broken character
-    if (rest) view?.answer.append(rest, !provisionalIds.length, null);
-  } else if (event.kind === "alone") say("No verifier is heard: this device answers alone");
-}
-
-function show(record, { figures, numAhead }, { bytesUp, bytesDown }) {
-  const told = (id, text) => ($(id).textContent = text);
-  told("tokens", figures.tokens);
-  told("ahead", numAhead);
-  told("acceptance", figures.drafted ? `${figures.accepted} of ${figures.drafted}` : "–");
-  told("per_pass", figures.passes ? (figures.tokens / figures.passes).toFixed(2) : "–");
-  told("bytes", `${bytesUp} up, ${bytesDown} down`);
-  const view = drawn.get(record.id);
-  if (!view) return;
-  tellState(record);
-  drawStrip($("strip"), view.answer.parts, numAhead);
-  $("log").scrollTop = $("log").scrollHeight;
 }
 
 async function tellWaiting() {
@@ -225,9 +148,7 @@ async function startOver() {
   conversation = crypto.randomUUID();
   await store.set("conversation", conversation);
   answers = [];
-  drawn.clear();
-  document.querySelectorAll("article").forEach((element) => element.remove());
-  $("hint").hidden = false;
+  shown?.clear();
   $("text").focus();
 }
 
@@ -250,6 +171,7 @@ async function prepare() {
     });
     const text = (name) => (files[name] ? new TextDecoder().decode(files[name]) : "");
     codec = new TextCodec(JSON.parse(text(TOKENIZER)), JSON.parse(text(CONFIG) || "{}"), text(TEMPLATE));
+    shown = new Shown(codec, manifest.name, say);
     const loaded = new Drafter(new Worker(script("drafter-worker.js"), { type: "module" }));
     await loaded.load(manifest, files);
     drafter = loaded;
@@ -259,7 +181,7 @@ async function prepare() {
   }
   $("drafter").textContent = manifest.name;
   answers = await store.answers(conversation);
-  answers.forEach(draw);
+  answers.forEach((answer) => shown.draw(answer));
   $("send").disabled = false;
   say("Ready");
   $("text").focus();
