@@ -1,12 +1,15 @@
 """`outrider serve`: answers for any app on this device that speaks OpenAI's HTTP interface."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_runtime.cli.access import CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.asking import DrafterName, TargetName, Threads, VerifierUrl
+from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.cli.tuned import TunedOption, find_tuned
@@ -25,24 +28,21 @@ KEY_VARIABLE = "OUTRIDER_API_KEY"
 
 
 def serve(
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help=f"The model whose answers you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]"
-        ),
-    ] = None,
-    verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[
-        str, typer.Option(help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.")
-    ] = "auto",
+    target: TargetName = None,
+    verifier: VerifierUrl = None,
+    drafter: DrafterName = "auto",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8600,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond loopback it takes a key and TLS.")
     ] = "127.0.0.1",
-    threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    threads: Threads = 0,
     tuned: TunedOption = "auto",
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     sessions: Annotated[int, typer.Option(help="Conversations that stay in the target's cache at once.")] = 2,
+    keeps: Annotated[
+        bool,
+        typer.Option("--journal", help="Keep what is answered; sync then has verified what was answered offline."),
+    ] = False,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help="File of the key that clients must show.", show_default=f"the key in {KEY_VARIABLE}, if any"),
@@ -63,7 +63,8 @@ def serve(
 ) -> None:
     """Answer apps on this device as OpenAI's interface has it, until interrupted: chat, completions, models.
 
-    A request's model chooses how: auto, hybrid, local or cloud. Nothing of what is asked or answered is kept.
+    A request's model chooses how: auto, hybrid, local or cloud. Without --journal nothing of what is
+    asked or answered is kept.
 
     Examples:
 
@@ -87,17 +88,19 @@ def serve(
     tls = device_tls(ca_file, client_cert) if verifier else None
     found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
     knobs = found.knobs if found else None
-    with listen(host, port) as listener:
+    journal = open_journal(is_needed=True) if keeps else None
+    with listen(host, port) as listener, journal or nullcontext():
         with show_progress() as progress:
             if verifier is None:
-                runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress, knobs=knobs)
+                name = target or DEFAULT_TARGET
+                runtime = Runtime.local(name, drafter, settings, progress, journal=journal, knobs=knobs)
             else:
                 runtime = Runtime.remote(
-                    verifier, target, drafter, settings, progress, token=token, tls=tls, knobs=knobs
+                    verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal, knobs=knobs
                 )
         with runtime:
             name = catalog.find(target or DEFAULT_TARGET).name if target or verifier is None else ""
-            modes = Modes(runtime, is_remote=verifier is not None, model=name)
+            modes = Modes(runtime, is_remote=verifier is not None, model=name, journal=journal)
             server = create_api_server(modes, api)
             stop_at_signals(server)
             listener.listen()  # whoever reads the next line may come at once
