@@ -23,7 +23,7 @@ from outrider.errors import InvalidParameter, OutriderError
 from outrider.infill import infill_ids, infill_stop_ids
 from outrider.search import SearchParams
 
-__all__ = ["Asked", "asked_of_chat", "asked_of_completion"]
+__all__ = ["Asked", "asked_of_chat", "asked_of_completion", "wishes_of"]
 
 COMPLETION_TOKENS = 16  # where nobody says how many, as OpenAI has it
 
@@ -130,7 +130,7 @@ def _asked(
     n = request.n or 1
     if len(prompts) * n > MAX_ANSWERS:
         raise InvalidParameter(f"n is {n}, which makes {len(prompts) * n} answers; ask for at most {MAX_ANSWERS}")
-    wishes = _wishes(request.x_outrider or Wishes(), headers)
+    wishes = wishes_of(request.x_outrider or Wishes(), headers)
     is_strict = wishes.strict or num_logprobs >= 0  # those are the target's; a provisional token has none
     if is_strict and not mode.has_target:
         raise InvalidParameter(f"model is {mode.name}, which verifies nothing here; ask for auto, or be less strict")
@@ -174,7 +174,8 @@ def _grammar(wanted: ResponseFormat | None) -> Grammar | None:
     return Grammar("json_schema", json.dumps(wanted.json_schema.schema))
 
 
-def _wishes(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
+def wishes_of(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
+    """Those of the body and of the headers together."""
     strict = wishes.strict or _is_set(headers, "x-outrider-strict")
     provisional = wishes.provisional or _is_set(headers, "x-outrider-provisional")
     if strict and provisional:

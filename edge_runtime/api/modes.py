@@ -15,6 +15,7 @@ from edge_runtime.api.tasks import cancelled
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
 from outrider.errors import LinkLost, Moved, UnknownModel
 
 __all__ = ["Mode", "Modes"]
@@ -30,7 +31,7 @@ WHY_NOT = {
 class Mode:
     """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
 
-    Whoever has `turn` is drafted for.
+    Whoever has `turn` is drafted for. `max_context`: tokens that prompt and answer may have; a verifier may allow fewer.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Mode:
     plain: Runtime | None
     turn: asyncio.Lock
     leaving: asyncio.Event
+    max_context: int
 
     @property
     def has_target(self) -> bool:
@@ -88,10 +90,12 @@ class Modes:
     The runtime stays the caller's to close.
     """
 
-    def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "") -> None:
+    def __init__(
+        self, runtime: Runtime, *, is_remote: bool, model: str = "", max_context: int = EngineSettings.max_context
+    ) -> None:
         self._leaving = asyncio.Event()
         plain, turn = runtime.without_drafts(), asyncio.Lock()
-        auto = Mode("auto", runtime, plain, turn, self._leaving)
+        auto = Mode("auto", runtime, plain, turn, self._leaving, max_context)
         found = [auto]
         if is_remote:
             found += [replace(auto, name="hybrid"), replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock())]

@@ -19,6 +19,7 @@ from outrider.errors import OutriderError
 __all__ = [
     "Header",
     "Writer",
+    "fingerprint_of",
     "note_of",
     "note_of_part",
     "note_of_step",

@@ -89,7 +89,7 @@ def serve(
                 runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
         with runtime:
             name = catalog.find(target or DEFAULT_TARGET).name if target or verifier is None else ""
-            modes = Modes(runtime, is_remote=verifier is not None, model=name)
+            modes = Modes(runtime, is_remote=verifier is not None, model=name, max_context=context)
             server = create_api_server(modes, api)
             stop_at_signals(server)
             listener.listen()  # whoever reads the next line may come at once
