@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from edge_runtime.api.asking import Asked
 from edge_runtime.api.modes import Mode
 from edge_runtime.api.suggestions import Known, Suggestions
-from edge_runtime.api.telling import Ended, Part
+from edge_runtime.api.telling import Ended, Part, Stood
 from edge_runtime.options import Options, TokenIds
+from edge_runtime.report import Report
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar, check_grammar
-from outrider.errors import MissingExtra
+from outrider.errors import InvalidParameter, MissingExtra
 from outrider.infill import Gap, GapPrompt, gap_prompt, infill_stop_ids
 from outrider.tokens import StreamDecoder, TextCodec
 
@@ -46,7 +47,8 @@ class Filling:
     num_recalled: int = 0  # tokens that were known
     is_whole: bool = False  # the model ended it
     is_verified: bool = True
-    ends: list[Ended] = field(default_factory=list)  # of what was asked for it, one after the other
+    reports: list[Report] = field(default_factory=list)  # of what was asked for it, one after the other
+    target: str = ""  # fingerprint of the weights that answered
     _token_ids: list[int] = field(default_factory=list)  # the answer's
 
     def __post_init__(self) -> None:
@@ -66,13 +68,14 @@ class Filling:
             for token_id in self._recall():
                 yield text.feed(token_id), True
             while text.missing and self._num_left:
-                token_id = await self._next_of(text.missing)
-                if token_id is None:  # nobody who verifies is heard, or can be told what to begin with
-                    self.prompt = self._prompt(has_stub=False)
-                    self._token_ids.clear()
-                    text = _AfterStub(self.asked.mode.runtime.codec, "")
-                else:
-                    yield self._add(token_id, text), False
+                chosen = await self._next_of(text.missing)
+                if chosen is not None:
+                    yield self._add(chosen, text), False
+                    continue
+                # Nobody who verifies is heard, or can be told what to begin with.
+                self.prompt = self._prompt(has_stub=False)
+                self._token_ids, self.num_recalled = [], 0
+                text = _AfterStub(self.asked.mode.runtime.codec, "")
             async with aclosing(self._ask(self.asked.params, self._num_left)) as parts:
                 async for part in parts:
                     self.is_verified = self.is_verified and part.is_verified
@@ -104,16 +107,17 @@ class Filling:
 
     def _recall(self) -> list[int]:
         known = self.suggestions.find(self.prompt.ids, self.prompt.stub.encode()) if self._is_kept else Known()
-        self._token_ids = list(known.token_ids[: self.asked.max_tokens])
-        self.num_recalled = len(self._token_ids)
-        self.is_whole = known.is_whole and self.num_recalled == len(known.token_ids)
-        return list(self._token_ids)
+        recalled = list(known.token_ids[: self.asked.max_tokens])
+        self._token_ids = [*recalled]
+        self.num_recalled = len(recalled)
+        self.is_whole = known.is_whole and len(recalled) == len(known.token_ids)
+        self.target = self.suggestions.target
+        return recalled
 
     def _keep(self) -> None:
-        if self._is_kept and self.is_verified and self.ends and self._token_ids:
-            target = self.ends[-1].report.target
+        if self._is_kept and self.is_verified and len(self._token_ids) > self.num_recalled:
             stub = self.prompt.stub.encode()
-            self.suggestions.keep(target, self.prompt.ids, stub, self._token_ids, is_whole=self.is_whole)
+            self.suggestions.keep(self.target, self.prompt.ids, stub, self._token_ids, is_whole=self.is_whole)
 
     def _add(self, token_id: int, text: "_AfterStub") -> str:
         self._token_ids.append(token_id)
@@ -126,7 +130,7 @@ class Filling:
         try:
             async with aclosing(self._ask(params, 1)) as parts:
                 found = [token.token_id async for part in parts for token in part.tokens]
-        except MissingExtra:
+        except (MissingExtra, InvalidParameter):  # a verifier that keeps to no grammars
             return None
         return found[0] if found else None
 
@@ -138,6 +142,7 @@ class Filling:
             "max_tokens": max_tokens,
             "stop_ids": infill_stop_ids(mode.runtime.codec),
             "is_strict": self.asked.is_strict,
+            "is_watched": True,  # so that its report is at hand when the answer is left early
         }
         ids = TokenIds([*self.prompt.ids, *self._token_ids])
         asked = Asked(mode, [ids], 1, params, options, shows_provisional=False)
@@ -145,9 +150,11 @@ class Filling:
             async for _, told in telling:
                 if isinstance(told, Part):
                     yield told
-                elif isinstance(told, Ended):
-                    self.ends.append(told)
-                    self.is_whole = told.reason == "stop"
+                elif isinstance(told, Stood | Ended):
+                    if not any(report is told.report for report in self.reports):
+                        self.reports.append(told.report)
+                    self.target = told.report.target
+                    self.is_whole = isinstance(told, Ended) and told.reason == "stop"
 
 
 class _AfterStub:

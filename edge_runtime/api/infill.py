@@ -7,17 +7,16 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
-from msgspec.structs import replace
 
 from edge_runtime.api.asking import wishes_of
 from edge_runtime.api.errors import error_reply
 from edge_runtime.api.filling import AskedGap, Filling
 from edge_runtime.api.indentation import Indentation
 from edge_runtime.api.modes import Mode
-from edge_runtime.api.replies import InfillReply, Timings, event
+from edge_runtime.api.replies import InfillReply, Note, Timings, event
 from edge_runtime.api.schemas import InfillRequest, Wishes
 from edge_runtime.api.suggestions import Suggestions
-from edge_runtime.api.writer import fingerprint_of, note_of, state_of
+from edge_runtime.api.writer import fingerprint_of, state_of
 from edge_runtime.report import Report
 from outrider.choice import MAX_SEED, SamplingParams
 from outrider.errors import InvalidParameter, OutriderError
@@ -112,7 +111,7 @@ class InfillWriter:
 
     def _last(self, content: str) -> InfillReply | dict[str, Any]:
         filling = self._filling
-        reports = [ended.report for ended in filling.ends]
+        reports = filling.reports
         num_prompt, num_predicted = len(filling.prompt.ids), filling.num_tokens
         reply = InfillReply(
             content=content,
@@ -127,8 +126,13 @@ class InfillWriter:
             tokens_cached=num_prompt + num_predicted,
             tokens_recalled=filling.num_recalled,
             timings=_timings(reports, num_predicted - filling.num_recalled),
-            system_fingerprint=fingerprint_of(filling.ends),
-            x_outrider=replace(note_of(*filling.ends), state=self.state),
+            system_fingerprint=fingerprint_of([filling.target]),
+            x_outrider=Note(
+                state=state_of(filling.is_verified),
+                drafted=sum(report.num_drafted for report in reports),
+                accepted=sum(report.num_accepted for report in reports),
+                passes=sum(report.num_passes for report in reports),
+            ),
         )
         wanted = self._wish.response_fields
         return reply if wanted is None else _picked(reply, wanted)

@@ -31,7 +31,7 @@ WHY_NOT = {
 class Mode:
     """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
 
-    Whoever has `turn` is drafted for. `max_context`: tokens that prompt and answer may have; a verifier may allow fewer.
+    Whoever has `turn` is drafted for. `max_context`: tokens of prompt and answer; a verifier may allow fewer.
     """
 
     name: str

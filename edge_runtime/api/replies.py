@@ -168,7 +168,7 @@ class InfillReply(msgspec.Struct, frozen=True):
     tokens_cached: int | UnsetType = UNSET  # both
     tokens_recalled: int | UnsetType = UNSET  # of those predicted: known from an earlier suggestion
     timings: Timings | UnsetType = UNSET
-    system_fingerprint: str | None | UnsetType = UNSET
+    system_fingerprint: str | UnsetType | None = UNSET
     x_outrider: Note | UnsetType = UNSET
 
 

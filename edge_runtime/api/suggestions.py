@@ -36,7 +36,7 @@ class Suggestions:
     def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
         self._bytes_of = bytes_of
         self._kept: list[_Kept] = []  # the latest used last
-        self._target = ""
+        self.target = ""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -57,9 +57,9 @@ class Suggestions:
         self, target: str, prompt_ids: list[int], stub: bytes, token_ids: Sequence[int], *, is_whole: bool
     ) -> None:
         """The answer's first tokens; all of it, if it `is_whole`."""
-        if target != self._target:
+        if target != self.target:
             self._kept.clear()
-            self._target = target
+            self.target = target
         self._kept = [kept for kept in self._kept if (kept.prompt_ids, kept.stub) != (prompt_ids, stub)]
         self._kept.append(_Kept(prompt_ids, stub, list(token_ids), is_whole))
         del self._kept[:-MAX_KEPT]
