@@ -1,8 +1,8 @@
-"""`python -m benchmarks.typing`: how soon a line is suggested to who types, over a recorded session, two minutes at most.
+"""`python -m benchmarks.typing`: how soon a line is suggested to who types. Takes two minutes at most.
 
-The keys are those of `tests/edge_runtime/api/typing_session.json`, at their times. After each the endpoint is asked as
-editor plugins ask `/infill`; a key that comes before the suggestion has ended closes the connection. Prints the median
-time to the first line of those that came in time. Needs a quiet machine. `--json FILE` keeps every key's figures.
+The keys are those recorded in `tests/edge_runtime/api/typing_session.json`, at their times. After each the endpoint is
+asked as editor plugins ask `/infill`; a key that comes before the suggestion has ended closes the connection. Prints
+the median time to the first line of those that came in time. Needs a quiet machine. `--json FILE` keeps every figure.
 """
 
 import argparse
@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = EngineSettings(num_threads=options.threads, max_context=2048)
     typed = keys()
     with Runtime.local(options.target, options.drafter, settings) as runtime, endpoint(runtime, 2048) as url:
-        print(f"{len(typed)} keys over {typed[-1].at_s:.0f} s", file=sys.stderr)
+        print(f"{len(typed)} keys in {typed[-1].at_s:.0f} s; first the file is read", file=sys.stderr)
         suggest(url, typed[0].body(), HANG_S)  # as a plugin does when a file is opened
         found = replay(url, typed, is_paced=True)
     print(f"{processor()}, {resolve_threads(options.threads)} threads; {options.target}, drafter {options.drafter}\n")
