@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from outrider.errors import InvalidParameter
 from outrider.tokens import TextCodec
 
-__all__ = ["Gap", "GapPrompt", "gap_prompt", "infill_ids", "infill_stop_ids"]
+__all__ = ["Gap", "GapPrompt", "asks_for_middle", "gap_prompt", "infill_ids", "infill_stop_ids"]
 
 # Before the text in front of the gap, before that behind it, and where the middle begins.
 MARKS = (
@@ -57,6 +57,12 @@ def infill_ids(codec: TextCodec, prefix: str, suffix: str) -> list[int]:
     """The prompt that asks for the text between. Raises InvalidParameter where the model has no marks for it."""
     before, behind, middle = _marks(codec)
     return [before, *codec.encode(prefix, is_start=False), behind, *codec.encode(suffix, is_start=False), middle]
+
+
+def asks_for_middle(codec: TextCodec, token_ids: Sequence[int]) -> bool:
+    """Whether a prompt ends where a middle begins: some clients write the marks themselves."""
+    control_ids = codec.control_ids
+    return bool(token_ids) and token_ids[-1] in {control_ids.get(middle) for _, _, middle in MARKS}
 
 
 def infill_stop_ids(codec: TextCodec) -> list[int]:

@@ -1,11 +1,14 @@
 """Prompts for gaps: their order, what is cut where the room is short, and that a key changes their end alone."""
 
+import statistics
 from itertools import pairwise
 
 import pytest
 
+from benchmarks.typing import keys
+from edge_runtime.drafters.base import shared_length
 from outrider import catalog
-from outrider.infill import Gap, gap_prompt
+from outrider.infill import Gap, gap_prompt, infill_ids
 from outrider.manifest import Source, file_sha256, load_folder
 from outrider.tokens import TextCodec
 from tests.export.models import write_gguf
@@ -58,9 +61,21 @@ def test_every_text_is_the_prompt_and_its_stub(codec: TextCodec) -> None:
 def test_a_key_changes_the_end_alone(codec: TextCodec) -> None:
     start = TEXT.index("    b = a")
     lists = [gap_prompt(codec, Gap(TEXT[:end], BEHIND), ROOM).ids for end in range(start, len(TEXT))]
-    for ids, after in pairwise(lists):
-        shared = next((place for place, pair in enumerate(zip(ids, after, strict=False)) if pair[0] != pair[1]), None)
-        assert (len(ids) if shared is None else shared) >= len(ids) - 8
+    assert all(shared_length(ids, after) >= len(ids) - 8 for ids, after in pairwise(lists))
+
+
+def test_over_a_session_less_is_read_than_in_the_trained_order(codec: TextCodec) -> None:
+    """Tokens of each key's prompt that the one before did not begin with."""
+    typed = keys()
+    ours = [gap_prompt(codec, Gap(key.before, key.behind), ROOM).ids for key in typed]
+    trained = [infill_ids(codec, key.before, key.behind) for key in typed]
+    assert median_read(ours) <= 3
+    assert median_read(trained) > 100
+    assert sum(map(len, ours)) <= sum(map(len, trained))
+
+
+def median_read(lists: list[list[int]]) -> float:
+    return statistics.median(len(ids) - shared_length(last, ids) for last, ids in pairwise(lists))
 
 
 @pytest.mark.parametrize("text", ["x = \u00e4\u00f6\u00fc", "", "x" * 100, "\n"])
