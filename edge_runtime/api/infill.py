@@ -129,6 +129,7 @@ class InfillWriter:
             system_fingerprint=fingerprint_of([filling.target]),
             x_outrider=Note(
                 state=state_of(filling.is_verified),
+                provisional=sum(report.num_provisional for report in reports),
                 drafted=sum(report.num_drafted for report in reports),
                 accepted=sum(report.num_accepted for report in reports),
                 passes=sum(report.num_passes for report in reports),

@@ -1,6 +1,7 @@
 """/infill as editor plugins ask it: their fields, what they read of the answer, and how they are refused."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from edge_runtime.runtime import Runtime
 from tests.edge_runtime.api.test_refusals import check_shape, toy
 from tests.edge_runtime.api.test_typing import HANG_S, client_of, served
-from tests.edge_runtime.api.tiny import endpoint
+from tests.edge_runtime.api.tiny import SETTINGS, endpoint
 
 # What llama.vim asks for, by path, and reads.
 READ_BY_VIM = [
@@ -215,6 +216,26 @@ def test_a_model_that_fills_no_gaps(home: Path) -> None:
         answer = httpx.post(url.replace("/v1", "/infill"), json=SENT, timeout=HANG_S)
     assert answer.status_code == 400
     assert "marks" in check_shape(answer)["message"]
+
+
+def test_without_a_verifier_a_suggestion_is_the_drafter_s_and_is_not_remembered(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTRIDER_HOME", str(home))
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    gap = {"input_prefix": "hello\nhello wor", "input_suffix": "\n", "n_predict": 6}
+    runtime = Runtime.remote(f"http://127.0.0.1:{port}", "tiny", "tiny", SETTINGS)
+    with runtime, endpoint(runtime, is_remote=True) as url, client_of(url) as client:
+        for model in ("auto", "auto", "local"):
+            answer = asked(client, **gap, model=model)
+            assert answer["x_outrider"]["state"] == "provisional"
+            assert answer["content"]
+            assert answer["tokens_recalled"] == 0
+        for model, status in (("auto", 503), ("local", 400)):
+            refused = client.post("/infill", json={**gap, "model": model}, headers={"X-Outrider-Strict": "true"})
+            assert refused.status_code == status
+            check_shape(refused)
 
 
 def test_the_pair_says_what_its_target_says(pair: Runtime, client: httpx.Client) -> None:

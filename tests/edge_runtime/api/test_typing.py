@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.typing import HANG_S, Key, keys, replay, show
+from benchmarks.typing import HANG_S, MAX_TOKENS, Key, keys, replay, show
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import compiler_of
 from cloud_verifier.verifier import Verifier
@@ -140,14 +140,17 @@ def test_a_key_costs_what_it_changes(home: Path, typed: list[Key]) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_after_a_cancel_there_is_no_further_pass(home: Path, typed: list[Key], stream: bool) -> None:
+@pytest.mark.parametrize("path", ["/infill", "/v1/completions"])
+def test_after_a_cancel_there_is_no_further_pass(home: Path, typed: list[Key], path: str, stream: bool) -> None:
     """The next key closes the connection while the prompt is being read."""
-    with served(home) as (runtime, engine, loop), endpoint(runtime) as url:
+    key = typed[0]
+    gap = {"model": "auto", "prompt": key.before, "suffix": key.behind} if path == "/v1/completions" else key.body()
+    with served(home) as (runtime, engine, loop), endpoint(runtime.without_drafts()) as url:
         engine.gate.clear()
-        body = json.dumps(typed[0].body(stream=stream)).encode()
+        body = json.dumps({**gap, "stream": stream}).encode()
         host, port = url.split("/")[2].split(":")
         with socket.create_connection((host, int(port))) as editor:
-            head = f"POST /infill HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             editor.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             assert engine.is_in_pass.wait(HANG_S)
             assert engine.num_passes == 0
@@ -155,11 +158,12 @@ def test_after_a_cancel_there_is_no_further_pass(home: Path, typed: list[Key], s
         engine.gate.set()
         until(lambda: loop.num_connections == 0)
         assert engine.num_passes == 1
+        assert engine.num_read == engine.max_chunk  # the rest of the prompt is not read
         with client_of(url) as client:
-            answer = ask(client, typed[0])
-            assert answer["tokens_predicted"] == NUM_ANSWERED
-            num_left = answer["tokens_evaluated"] - engine.max_chunk  # what was read before the cancel is not again
-            assert engine.num_read < engine.max_chunk + num_left + 2 * NUM_ANSWERED
+            again = client.post(path, json=gap)
+            assert again.status_code == 200
+        num_prompt = again.json()["tokens_evaluated"] if path == "/infill" else again.json()["usage"]["prompt_tokens"]
+        assert engine.num_read < num_prompt + 3 * MAX_TOKENS  # and what was read is not again
 
 
 @pytest.mark.weights
