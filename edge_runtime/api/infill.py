@@ -101,7 +101,7 @@ class InfillWriter:
         limit_ms = self._wish.t_max_predict_ms or 0
         if limit_ms and "\n" in self._text.lstrip():
             self._is_late = (
-                self._num_recalled == self._filling.num_recalled
+                self._num_recalled == self._filling.num_recalled and not self._filling.is_whole
                 if is_recalled
                 else 1000 * (time.monotonic() - self._began_s) >= limit_ms
             )
@@ -146,7 +146,9 @@ class InfillWriter:
 
 
 def _asked(wish: InfillRequest, mode: Mode, *, is_strict: bool) -> AskedGap:
-    max_tokens = {None: MAX_TOKENS, -1: mode.max_context}.get(wish.n_predict, wish.n_predict or 1)
+    max_tokens = MAX_TOKENS if wish.n_predict is None else wish.n_predict
+    if max_tokens < 0:
+        max_tokens = mode.max_context
     given = {name: value for name in ("top_k", "top_p", "min_p") if (value := getattr(wish, name)) is not None}
     temperature = wish.temperature or 0.0
     seed = 0 if not temperature else secrets.randbits(53) if wish.seed is None else wish.seed % MAX_SEED
@@ -158,7 +160,7 @@ def _asked(wish: InfillRequest, mode: Mode, *, is_strict: bool) -> AskedGap:
     room = mode.max_context - min(max_tokens, mode.max_context // 4) - 1
     # Without chance filters change nothing; leaving them out makes answers that are equal known as such.
     params = SamplingParams(temperature, seed=seed, **given) if temperature else SamplingParams()
-    return AskedGap(mode, gap, params, max_tokens, room, is_strict)
+    return AskedGap(mode, gap, params, max(1, max_tokens), room, is_strict)
 
 
 def _timings(reports: Sequence[Report], num_predicted: int) -> Timings:
