@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.typing import HANG_S, MAX_TOKENS, Key, keys, replay, show
+from benchmarks.typing import HANG_S, HEAD, MAX_TOKENS, Key, keys, replay, show
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import compiler_of
 from cloud_verifier.verifier import Verifier
@@ -181,4 +181,4 @@ def test_a_real_model_and_the_time_to_its_first_line(typed: list[Key], capsys: p
     assert any("self._entries" in each.content for each in found)
     assert sum(each.num_recalled > 0 for each in found) > len(few) // 4
     with capsys.disabled():
-        print("\n" + show(found))
+        print(f"\n{HEAD}\n{show(found, 'each when the suggestion before it is whole')}")
