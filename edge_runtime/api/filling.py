@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from edge_runtime.api.asking import Asked
 from edge_runtime.api.modes import Mode
 from edge_runtime.api.suggestions import Known, Suggestions
-from edge_runtime.api.telling import Ended, Part, Stood
+from edge_runtime.api.telling import Ended, Part
+from edge_runtime.events import Standing
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.report import Report
 from outrider.choice import SamplingParams
@@ -150,7 +151,7 @@ class Filling:
             async for _, told in telling:
                 if isinstance(told, Part):
                     yield told
-                elif isinstance(told, Stood | Ended):
+                elif isinstance(told, Standing | Ended):
                     if not any(report is told.report for report in self.reports):
                         self.reports.append(told.report)
                     self.target = told.report.target

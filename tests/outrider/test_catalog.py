@@ -12,6 +12,8 @@ from outrider.manifest import Source, file_sha256
 from tests.hf_folder import write_hf_folder
 from tests.toy_gguf import SPECIALS, toy_metadata, toy_model, write_model
 
+ROOT = Path(__file__).parents[2]
+
 
 def install(name: str = "mine") -> Path:
     folder = catalog.store_folder(name)
@@ -24,6 +26,8 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OUTRIDER_HOME", str(tmp_path / "here"))
     assert catalog.home() == tmp_path / "here"
     monkeypatch.delenv("OUTRIDER_HOME")
+    assert catalog.home() == ROOT / "models" / "store"  # a checkout keeps its models to itself
+    monkeypatch.setattr("outrider.catalog.checkout", lambda: None)  # as of a wheel
     assert catalog.home().name == "outrider"
 
 
@@ -85,7 +89,7 @@ def test_a_bare_file_gets_a_folder_and_is_hashed_once(tmp_path: Path, monkeypatc
     found = catalog.find(str(file))
     assert found.path.parent == catalog.home() / "local"
     assert found.model_file.resolve() == file.resolve()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my.gguf", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my.gguf"]
     with monkeypatch.context() as patched:
         patched.setattr("outrider.catalog.file_sha256", None)
         assert catalog.find(str(file)) == found
