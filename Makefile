@@ -27,11 +27,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-<<<<<<< HEAD
-.PHONY: demo test check fast soak ray browser peers bench bench-service bench-link wheel-test models clean
-=======
-.PHONY: demo test check fast soak ray browser bench bench-service bench-link docs newcomer wheel-test models clean
->>>>>>> newcomer
+.PHONY: demo test check fast soak ray browser peers bench bench-service bench-link docs newcomer wheel-test models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.

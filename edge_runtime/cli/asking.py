@@ -19,7 +19,8 @@ TargetName = Annotated[
 ]
 VerifierUrl = Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")]
 DrafterName = Annotated[
-    str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names)
+    str,
+    typer.Option(help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=model_names),
 ]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
 TopK = Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")]

@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
-COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "doctor")
+COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "tune", "doctor")
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
     "bench": "Measure what this program gives on this machine, beside what others give.",
