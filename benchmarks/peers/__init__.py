@@ -124,7 +124,7 @@ def all_peers(weights: Weights | None = None, machine: Machine | None = None) ->
         peer("OpenVINO GenAI", gguf.name, openvino_genai, OPENVINO, gguf, openvino_genai.ALONE),
         peer(
             "OpenVINO GenAI, draft model",
-            gguf_pair,
+            f"{gguf_pair} made Q4_0",
             openvino_genai,
             OPENVINO,
             gguf,

@@ -54,12 +54,19 @@ class OpenVINO(Program):
 
 
 def converted(job: Job, file: str) -> Path:
-    """A folder in its own format: a drafter it does not read from GGUF. It writes where the file seems to lie."""
+    """A folder in its own format: it reads no drafter from GGUF, and of the GGUF's quantizations not all.
+
+    So the drafter is made Q4_0 first, as the target is. It writes its own format where the GGUF lies.
+    """
+    import llama_cpp
     import openvino_genai
 
     folder = Path(job.work) / "drafter"
     folder.mkdir()
-    (folder / "drafter.gguf").symlink_to(file)
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, True
+    if llama_cpp.llama_model_quantize(file.encode(), str(folder / "drafter.gguf").encode(), params):
+        raise RuntimeError(f"{Path(file).name} cannot be made Q4_0")
     openvino_genai.LLMPipeline(folder / "drafter.gguf", "CPU", enable_save_ov_model=True)
     return folder
 
