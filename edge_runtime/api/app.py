@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -19,12 +19,14 @@ from edge_runtime.api.asking import Asked, asked_of_chat, asked_of_completion
 from edge_runtime.api.chat import ChatWriter
 from edge_runtime.api.completions import CompletionWriter
 from edge_runtime.api.errors import ErrorReply, refuse, refuse_early
+from edge_runtime.api.infill import InfillWriter
 from edge_runtime.api.modes import Modes
 from edge_runtime.api.openapi import DESCRIPTION
-from edge_runtime.api.replies import ChatCompletion, Completion, Model, Models
-from edge_runtime.api.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, read
+from edge_runtime.api.replies import ChatCompletion, Completion, InfillReply, Model, Models
+from edge_runtime.api.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, InfillRequest, read
 from edge_runtime.api.site import PAGE, add_page
 from edge_runtime.api.stream import EventStream, while_heard
+from edge_runtime.api.suggestions import Suggestions
 from edge_runtime.api.writer import Header, Writer, write_stream, write_whole
 from outrider.errors import UsageError
 
@@ -51,6 +53,7 @@ def create_api(modes: Modes, settings: DoorSettings | None = None) -> FastAPI:
     )
     answer_errors(app, refuse, "docs/api.md")
     began_s = int(time.time())
+    suggestions = Suggestions(modes.find("auto").runtime.codec.bytes_of)
 
     async def chat(request: Request) -> Response:
         wish = await _read(request, ChatRequest)
@@ -71,6 +74,15 @@ def create_api(modes: Modes, settings: DoorSettings | None = None) -> FastAPI:
         writer = CompletionWriter(mode.runtime.codec, has_logprobs=wish.logprobs is not None)
         return await _reply(request, wish, asked, writer)
 
+    async def infill(request: Request) -> Response:
+        wish = await _read(request, InfillRequest)
+        mode = modes.find(wish.model or "auto")
+        writer = await asyncio.to_thread(InfillWriter, wish, mode, request.headers, suggestions)
+        if wish.stream:
+            events = writer.events()
+            return EventStream(await while_heard(request, _first(events)), events)
+        return _answer(await while_heard(request, writer.whole()), {STATE: writer.state})
+
     async def models(request: Request) -> Response:
         return _answer(Models([Model(name, began_s) for name in modes.names]))
 
@@ -88,6 +100,8 @@ def create_api(modes: Modes, settings: DoorSettings | None = None) -> FastAPI:
     completions = describe("Continue a text, or fill a gap in it", CompletionRequest, Completion, streams=True)
     add("/v1/chat/completions", chat, methods=["POST"], **chats)
     add("/v1/completions", complete, methods=["POST"], **completions)
+    infills = describe("Fill a gap in code, as editors ask", InfillRequest, InfillReply, streams=True)
+    add("/infill", infill, methods=["POST"], **infills)
     embeddings = describe("There are none", EmbeddingRequest, ErrorReply, status=501)
     add("/v1/embeddings", embed, methods=["POST"], **embeddings)
     add("/v1/models", models, methods=["GET"], **describe("What may be asked for", None, Models))
@@ -117,5 +131,5 @@ async def _first(events: AsyncIterator[bytes]) -> bytes:
     return await anext(events)
 
 
-def _answer(content: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Response:
+def _answer(content: Any, headers: Mapping[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(content), 200, headers, media_type=JSON)

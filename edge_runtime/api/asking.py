@@ -20,10 +20,10 @@ from edge_runtime.options import LIMIT, MAX_ANSWERS, Options, TokenIds, check_re
 from outrider.choice import MAX_SEED, SamplingParams
 from outrider.constraint import Grammar
 from outrider.errors import InvalidParameter, OutriderError
-from outrider.infill import infill_ids, infill_stop_ids
+from outrider.infill import asks_for_middle, infill_ids, infill_stop_ids
 from outrider.search import SearchParams
 
-__all__ = ["Asked", "asked_of_chat", "asked_of_completion"]
+__all__ = ["Asked", "asked_of_chat", "asked_of_completion", "wishes_of"]
 
 COMPLETION_TOKENS = 16  # where nobody says how many, as OpenAI has it
 
@@ -91,11 +91,10 @@ def asked_of_completion(request: CompletionRequest, mode: Mode, headers: Mapping
     n, best_of = request.n or 1, request.best_of or request.n or 1
     if best_of != n and (n > 1 or request.stream):
         raise InvalidParameter("best_of is for one answer, not streamed; leave it, n or stream out")
-    fills_gap = bool(request.suffix)
-    if fills_gap:
+    if request.suffix:
         if not isinstance(request.prompt, str):
             raise InvalidParameter("suffix is for a prompt that is one text; send it so")
-        prompts = [TokenIds(infill_ids(codec, request.prompt, request.suffix or ""))]
+        prompts = [TokenIds(infill_ids(codec, request.prompt, request.suffix))]
     else:
         prompts = text_prompts(codec, request.prompt)
     asked = _asked(
@@ -106,7 +105,7 @@ def asked_of_completion(request: CompletionRequest, mode: Mode, headers: Mapping
         max_tokens=request.max_tokens or COMPLETION_TOKENS,
         num_logprobs=-1 if request.logprobs is None else request.logprobs,
     )
-    if fills_gap:
+    if any(asks_for_middle(codec, prompt) for prompt in prompts):
         asked.options["stop_ids"] = infill_stop_ids(codec)
     if best_of != n:
         asked.options["search"] = SearchParams(best_of=best_of)
@@ -130,7 +129,7 @@ def _asked(
     n = request.n or 1
     if len(prompts) * n > MAX_ANSWERS:
         raise InvalidParameter(f"n is {n}, which makes {len(prompts) * n} answers; ask for at most {MAX_ANSWERS}")
-    wishes = _wishes(request.x_outrider or Wishes(), headers)
+    wishes = wishes_of(request.x_outrider or Wishes(), headers)
     is_strict = wishes.strict or num_logprobs >= 0  # those are the target's; a provisional token has none
     if is_strict and not mode.has_target:
         raise InvalidParameter(f"model is {mode.name}, which verifies nothing here; ask for auto, or be less strict")
@@ -174,7 +173,8 @@ def _grammar(wanted: ResponseFormat | None) -> Grammar | None:
     return Grammar("json_schema", json.dumps(wanted.json_schema.schema))
 
 
-def _wishes(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
+def wishes_of(wishes: Wishes, headers: Mapping[str, str]) -> Wishes:
+    """Those of the body and of the headers together."""
     strict = wishes.strict or _is_set(headers, "x-outrider-strict")
     provisional = wishes.provisional or _is_set(headers, "x-outrider-provisional")
     if strict and provisional:

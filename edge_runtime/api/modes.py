@@ -18,6 +18,7 @@ from edge_runtime.journal import Journal
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
 from outrider.errors import LinkLost, Moved, OutriderError, UnknownModel
 
 __all__ = ["Mode", "Modes"]
@@ -33,7 +34,8 @@ WHY_NOT = {
 class Mode:
     """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
 
-    Whoever has `turn` is drafted for, and kept in `journal`, where there is one.
+    Whoever has `turn` is drafted for, and kept in `journal`, where there is one. `max_context`: tokens of prompt and
+    answer; a verifier may allow fewer.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Mode:
     plain: Runtime | None
     turn: asyncio.Lock
     leaving: asyncio.Event
+    max_context: int
     journal: Journal | None = None
 
     @property
@@ -100,10 +103,18 @@ class Modes:
     `journal` is the runtime's own, if it keeps one. Both stay the caller's to close.
     """
 
-    def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "", journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        is_remote: bool,
+        model: str = "",
+        max_context: int = EngineSettings.max_context,
+        journal: Journal | None = None,
+    ) -> None:
         self._leaving = asyncio.Event()
         plain, turn = runtime.without_drafts(), asyncio.Lock()
-        auto = Mode("auto", runtime, plain, turn, self._leaving, journal)
+        auto = Mode("auto", runtime, plain, turn, self._leaving, max_context, journal)
         found = [auto]
         if is_remote:
             found += [

@@ -3,8 +3,8 @@
 from cloud_verifier.openapi import Description
 from cloud_verifier.schemas import JSON
 from edge_runtime.api.errors import ErrorReply
-from edge_runtime.api.replies import ChatCompletion, Completion, Model, Models
-from edge_runtime.api.schemas import ChatRequest, CompletionRequest, EmbeddingRequest
+from edge_runtime.api.replies import ChatCompletion, Completion, InfillReply, Model, Models
+from edge_runtime.api.schemas import ChatRequest, CompletionRequest, EmbeddingRequest, InfillRequest
 
 __all__ = ["DESCRIPTION"]
 
@@ -23,5 +23,8 @@ REFUSALS = {
 }
 DATA = "A chunk as OpenAI has it, with x_outrider, in JSON; {error} where it broke; at last [DONE]."
 EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string", "description": DATA}}}
-KINDS = (ChatRequest, ChatCompletion, CompletionRequest, Completion, EmbeddingRequest, Model, Models, ErrorReply)
+KINDS = (
+    *(ChatRequest, ChatCompletion, CompletionRequest, Completion, InfillRequest, InfillReply),
+    *(EmbeddingRequest, Model, Models, ErrorReply),
+)
 DESCRIPTION = Description(KINDS, REFUSALS, ErrorReply, (JSON,), EVENT)

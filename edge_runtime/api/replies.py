@@ -16,9 +16,11 @@ __all__ = [
     "CompletionChoice",
     "CompletionLogprobs",
     "Figures",
+    "InfillReply",
     "Model",
     "Models",
     "Note",
+    "Timings",
     "TokenLogprob",
     "TopLogprob",
     "Usage",
@@ -135,6 +137,39 @@ class Completion(msgspec.Struct, frozen=True):
     system_fingerprint: str | None
     x_outrider: Note
     object: Literal["text_completion"] = "text_completion"
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Of one gap, as llama.cpp names them; nothing is counted that was known from before."""
+
+    cache_n: int  # tokens of the prompt that were in the target's cache
+    prompt_n: int  # and those that were read
+    prompt_ms: float  # to the first token
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float  # after it
+    predicted_per_token_ms: float
+    predicted_per_second: float
+
+
+class InfillReply(msgspec.Struct, frozen=True):
+    """What fills a gap, or in a stream a piece of it; with `response_fields`, no more than those."""
+
+    content: str | UnsetType = UNSET
+    stop: bool | UnsetType = UNSET  # nothing follows
+    stop_type: Literal["eos", "word", "limit"] | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    has_new_line: bool | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET  # the prompt did not fit; some of it was left out
+    tokens_evaluated: int | UnsetType = UNSET  # the prompt's
+    tokens_predicted: int | UnsetType = UNSET
+    tokens_cached: int | UnsetType = UNSET  # both
+    tokens_recalled: int | UnsetType = UNSET  # of those predicted: known from an earlier suggestion
+    timings: Timings | UnsetType = UNSET
+    system_fingerprint: str | UnsetType | None = UNSET
+    x_outrider: Note | UnsetType = UNSET
 
 
 class Model(msgspec.Struct, frozen=True):

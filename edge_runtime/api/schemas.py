@@ -17,6 +17,7 @@ __all__ = [
     "ChatRequest",
     "CompletionRequest",
     "EmbeddingRequest",
+    "InfillRequest",
     "LinkWish",
     "NamedTool",
     "Request",
@@ -174,6 +175,47 @@ class CompletionRequest(Request, frozen=True, kw_only=True):
     logprobs: NumLogprobs | None = None
     echo: bool | None = None
     best_of: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None
+
+
+class OtherFile(msgspec.Struct, frozen=True):
+    """Other fields, such as when it was opened, are passed over."""
+
+    text: str
+    filename: Annotated[str, Meta(max_length=4096)] = "file"
+
+
+class InfillRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """As llama.cpp has it. The text before the cursor is `input_prefix` and `prompt` together."""
+
+    input_prefix: str | None = None
+    input_suffix: str | None = None
+    input_extra: Annotated[list[OtherFile], Meta(max_length=256, description="Other files, the best last.")] | None = (
+        None
+    )
+    prompt: str | None = None
+    n_predict: Annotated[int, Meta(ge=-1, le=LIMIT, description="Tokens; 0: read the prompt, say nothing.")] | None = (
+        None
+    )
+    n_indent: Annotated[int, Meta(ge=0, le=1024, description="End before a line that is indented less.")] | None = None
+    t_max_predict_ms: (
+        Annotated[int, Meta(ge=0, le=2**31 - 1, description="End after so long, once a line is whole; 0: never.")]
+        | None
+    ) = None
+    stop: str | Words | None = None
+    stream: bool | None = None
+    response_fields: Annotated[list[str], Meta(max_length=64, description="Give these alone, by path.")] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2, description="0 where it is not said.")] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    model: Annotated[str, Meta(max_length=256, description="auto where it is not said.")] | None = None
+    x_outrider: Wishes | None = None
+    cache_prompt: Ignored = None
+    id_slot: Ignored = None
+    lora: Ignored = None
+    samplers: Ignored = None
+    t_max_prompt_ms: Ignored = None
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -20,6 +20,7 @@ from outrider.errors import OutriderError
 __all__ = [
     "Header",
     "Writer",
+    "fingerprint_of",
     "note_of",
     "note_of_part",
     "note_of_step",
@@ -46,7 +47,7 @@ class Header:
             "id": f"outrider-{self.id}",
             "created": self.created,
             "model": self.model,
-            "system_fingerprint": fingerprint_of(ends),
+            "system_fingerprint": fingerprint_of(ended.report.target for ended in ends),
         }
 
 
@@ -155,7 +156,7 @@ def usage_of(ends: Sequence[Ended], n: int) -> Usage:
     return Usage(prompt, completion, prompt + completion)
 
 
-def fingerprint_of(ends: Sequence[Ended]) -> str | None:
+def fingerprint_of(targets: Iterable[str]) -> str | None:
     """Names the target's weights, once it is known: with it and a seed the same answer comes again."""
-    targets = {ended.report.target for ended in ends}
-    return f"fp_{targets.pop()[:12]}" if len(targets) == 1 and "" not in targets else None
+    known = set(targets)
+    return f"fp_{known.pop()[:12]}" if len(known) == 1 and "" not in known else None

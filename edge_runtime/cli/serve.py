@@ -100,7 +100,8 @@ def serve(
                 )
         with runtime:
             name = catalog.find(target or DEFAULT_TARGET).name if target or verifier is None else ""
-            modes = Modes(runtime, is_remote=verifier is not None, model=name, journal=journal)
+            is_remote = verifier is not None
+            modes = Modes(runtime, is_remote=is_remote, model=name, max_context=context, journal=journal)
             server = create_api_server(modes, api)
             stop_at_signals(server)
             listener.listen()  # whoever reads the next line may come at once

@@ -31,6 +31,7 @@ def described(url: str) -> dict[str, Any]:
 def test_every_address_is_described(url: str) -> None:
     schema = described(url)
     assert set(schema["paths"]) == {
+        "/infill",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
@@ -55,6 +56,10 @@ def narrowed(schema: dict[str, Any]) -> dict[str, Any]:
             if field in fields:
                 fields[field] = {"type": "integer", "minimum": 1, "maximum": 3}
         parts[name]["required"] = [*parts[name]["required"], "max_tokens"]
+    fields = parts["InfillRequest"]["properties"]
+    fields["model"] = {"enum": ["auto", "local"]}
+    fields["n_predict"] = {"type": "integer", "minimum": 0, "maximum": 3}
+    parts["InfillRequest"]["required"] = ["n_predict"]
     for field in ("response_format", "tools"):
         del parts["ChatRequest"]["properties"][field]
     said = {"type": "string", "minLength": 1}
