@@ -1,8 +1,8 @@
 """Devices, their links and one verifier, event by event, with the product's own rules on both sides.
 
-Real: the device's list (`Frontier`) and pace; the verifier's session, its own drafts, pace and guard, and for a fleet its
-whole scheduler (`fleet_verifier.py`). Simulated: how long a draft, a pass and a message take, what the target says, and
-which of the drafter's guesses it agrees with. Milliseconds throughout; no clock is read.
+Real: the device's list (`Frontier`) and pace; the verifier's session, its own drafts, pace and guard, and for many
+devices its whole scheduler (`simulated_verifier.py`). Simulated: how long a draft, a pass and a message take, what the
+target says, and which of the drafter's guesses it agrees with. Milliseconds throughout; no clock is read.
 """
 
 import heapq
@@ -32,7 +32,7 @@ N_VOCAB = 256
 MAX_DRAFTS = 31
 NEVER = float("inf")  # milliseconds a draft takes where there is no drafter
 SHORTEST_MS = 0.001  # a wait that rounding made too short must come to its end
-UP_HEADER, DOWN_HEADER = 6, 2  # of a short WebSocket message
+MASK = 4  # bytes, of what a WebSocket's client sends
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ class Text:
     agrees: list[bool]
     confidences: list[float]
     prompt_ids: list[int] = field(default_factory=lambda: [0])
+
+    def guesses(self, start: int, is_right: bool = True) -> Iterator[tuple[int, float]]:
+        """What the drafter would say from a place on, and how sure it would be; all wrong after something wrong."""
+        for place in range(start, len(self.token_ids)):
+            is_right = is_right and self.agrees[place]
+            token_id = self.token_ids[place]
+            yield (token_id if is_right else (token_id + 1) % N_VOCAB), self.confidences[place]
 
 
 def bursts(num_tokens: int, acceptance: float, mean_run: float, rng: random.Random, noise: float = 0.15) -> Text:
@@ -80,7 +87,7 @@ class Link:
 
 @dataclass
 class Result:
-    """Of one device, or of several together. Bytes are those of drafts and of verified tokens, without padding."""
+    """Bytes are those of drafts and of verified tokens, framing included."""
 
     elapsed_ms: float = 0.0
     busy_ms: float = 0.0  # of the verifier
@@ -114,12 +121,14 @@ class Device:
         max_ahead: int = MAX_AHEAD,
         num_drafts: int | None = None,
         asks_ms: float = 0.0,
+        is_padded: bool = False,
     ) -> None:
         self.frontier = Frontier(text.prompt_ids)
         self.pace = AheadPace()
         self.asks_ms = asks_ms
         self.result = Result()
         self.is_done = False
+        self._is_padded = is_padded
         self._text, self._draft_ms, self._max_ahead, self._num_drafts = text, draft_ms, max_ahead, num_drafts
         self._offset = len(text.prompt_ids)
         self.limit = self._offset + len(text.token_ids)
@@ -174,11 +183,7 @@ class Device:
         frontier, text = self.frontier, self._text
         start = frontier.end - self._offset
         ahead = frontier.everything()[frontier.end - frontier.num_ahead :]
-        on_track = ahead == text.token_ids[start - frontier.num_ahead : start]
-        for place in range(start, len(text.token_ids)):
-            on_track = on_track and text.agrees[place]
-            right = text.token_ids[place]
-            yield (right if on_track else (right + 1) % N_VOCAB), text.confidences[place]
+        return text.guesses(start, ahead == text.token_ids[start - frontier.num_ahead : start])
 
     def drafted(self, made: tuple[int, int, Proposal]) -> Draft | None:
         """The drafter has made this; what goes up now. In turns, without any draft, one step alone is asked for."""
@@ -189,13 +194,14 @@ class Device:
             message = Draft(self.frontier.epoch, self.frontier.end, b"")
         if message is not None:
             self.result.num_messages += 1
-            self.result.bytes_up += len(to_frame(message, is_padded=False)) + UP_HEADER
+            self.result.bytes_up += _framed(message, self._is_padded, MASK)
         return message
 
-    def hear(self, message: Down, now_ms: float) -> None:
+    def hear(self, message: Down, now_ms: float) -> int:
+        """How many tokens it brought."""
         if isinstance(message, Load):
             self._is_stopped = message.max_drafts == 0
-            return
+            return 0
         assert isinstance(message, Verified), message
         result = self.result
         outcome = self.frontier.commit(message, limit=self.limit, n_vocab=N_VOCAB)
@@ -207,12 +213,19 @@ class Device:
         result.num_tokens += len(outcome.tokens)
         result.num_drafted += message.num_drafted
         result.num_accepted += message.num_accepted
-        result.bytes_down += len(to_frame(message, is_padded=False)) + DOWN_HEADER
+        result.bytes_down += _framed(message, self._is_padded)
         result.trace.append((now_ms, result.num_tokens))
         if message.finish:
             self.is_done = True
             if self.frontier.token_ids[self._offset :] != self._text.token_ids:
                 raise AssertionError("a device was told other tokens than the target's")
+        return len(outcome.tokens)
+
+
+def _framed(message: Up | Down, is_padded: bool, mask: int = 0) -> int:
+    """Bytes on a WebSocket."""
+    size = len(to_frame(message, is_padded=is_padded))
+    return size + (2 if size < 126 else 4) + mask
 
 
 class Server(Protocol):
@@ -228,8 +241,10 @@ class Server(Protocol):
         """Until something is to be done without any message; None never."""
 
 
-def play(devices: Sequence[Device], server: Server, link: Link, *, seed: int = 0, until_ms: float = NEVER) -> None:
-    """Until all devices have their answers, or the time is over."""
+def play(
+    devices: Sequence[Device], server: Server, link: Link, *, seed: int = 0, num_tokens: int | None = None
+) -> None:
+    """Until all devices have their answers, or so many tokens were heard by them in all."""
     rng = random.Random(seed)  # noqa: S311
     events: list[tuple[float, int, str, int, object]] = []
     counter = 0
@@ -237,6 +252,7 @@ def play(devices: Sequence[Device], server: Server, link: Link, *, seed: int = 0
     inbox: list[tuple[int, Up]] = []
     is_busy = False
     num_left = len(devices)
+    num_heard = 0
 
     def at(when: float, kind: str, number: int, what: object = None) -> None:
         nonlocal counter
@@ -266,10 +282,8 @@ def play(devices: Sequence[Device], server: Server, link: Link, *, seed: int = 0
 
     for number, device in enumerate(devices):
         at(device.asks_ms, "ask", number)
-    while events and num_left:
+    while events and num_left and (num_tokens is None or num_heard < num_tokens):
         now, _, kind, number, what = heapq.heappop(events)
-        if now > until_ms:
-            return
         if kind == "ask":
             inbox.append((number, devices[number].opening()))
             draft(now, number)
@@ -294,7 +308,7 @@ def play(devices: Sequence[Device], server: Server, link: Link, *, seed: int = 0
                 verify(now)
         else:
             device = devices[number]
-            device.hear(what, now)  # type: ignore[arg-type]
+            num_heard += device.hear(what, now)  # type: ignore[arg-type]
             num_left -= device.is_done
             draft(now, number)
 
