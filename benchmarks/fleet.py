@@ -188,7 +188,8 @@ def _served(machine: Machine, decoding: float, options: argparse.Namespace) -> f
         return 0.0
     batch = min(int(decoding), machine.max_batch)
     prompt_ms = machine.verify(batch, batch + options.prompt) - machine.verify(batch, batch)
-    return 1 / (1 / decoding + prompt_ms * options.rate / options.answer / 1000)
+    answers_a_ms: float = options.rate / options.answer / 1000
+    return 1 / (1 / decoding + prompt_ms * answers_a_ms)
 
 
 def check_fleet(

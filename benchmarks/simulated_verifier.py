@@ -6,6 +6,9 @@ the links of `benchmarks.simulation`.
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.machines import Machine
 from benchmarks.simulation import N_VOCAB, Text, one_hot
 from cloud_verifier.limits import Limits
@@ -33,7 +36,7 @@ class _Engine:
 
     name = "simulated"
     n_vocab = N_VOCAB
-    id_map = None
+    id_map: NDArray[np.int32] | None = None
     max_chunk = 512
     max_context = 2**20
     can_truncate = True

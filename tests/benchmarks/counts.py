@@ -12,7 +12,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +54,8 @@ MODEL = "smollm2-135m-instruct"
 SAME_WEIGHTS = 0.1  # another processor may tip a near-tie, and the text goes on differently
 
 Counts = dict[str, float]
-Work = Callable[[], Iterator[tuple[str, Counts]]]
+Counted = Generator[tuple[str, Counts], None, None]
+Work = Callable[[], Counted]
 
 
 class ToldPace(Pace):
@@ -131,7 +132,7 @@ def still(verifier: Verifier) -> Iterator[VerifierLoop]:
         loop.close()
 
 
-def in_turns() -> Iterator[tuple[str, Counts]]:
+def in_turns() -> Counted:
     """Every drafter over every link."""
     verifier = Verifier(toy(), target="toy", vocabulary="v", pass_ms=PASS_MS, clock=lambda: 0.0)
     requests = [
@@ -161,7 +162,7 @@ def _counted(result: Result) -> Counts:
     }
 
 
-def ahead() -> Iterator[tuple[str, Counts]]:
+def ahead() -> Counted:
     """Drafting ahead, and the verifier's own drafts, over links of several lengths."""
     machines = {"core": PassCost(PASS_MS), "gpu": PassCost({rows: 25 + 0.1 * rows for rows in range(1, 33)})}
     for machine, cost in machines.items():
@@ -174,7 +175,7 @@ def ahead() -> Iterator[tuple[str, Counts]]:
             yield f"ahead, {machine}, {kind.name}, RTT 50, own drafts", _counted(own)
 
 
-def many() -> Iterator[tuple[str, Counts]]:
+def many() -> Counted:
     """Twenty devices on one verifier."""
     for machine in ("core", "h200-32b"):
         for kind in KINDS.values():
@@ -190,7 +191,7 @@ def many() -> Iterator[tuple[str, Counts]]:
             )
 
 
-def on_weights() -> Iterator[tuple[str, Counts]]:
+def on_weights() -> Counted:
     """A small real model that repeats what it was given, and drafts looked up in its text."""
     folder = catalog.find(MODEL)
     codec = TextCodec(folder)

@@ -95,7 +95,7 @@ def test_waiting_is_that_of_the_queue(busy: float) -> None:
 
 def test_streaming_is_exact_whatever_the_round_trip() -> None:
     machine = find_machine("h200-32b")
-    for count in (1, 16, 64):
+    for count in (1, 32):
         for rtt_ms in (0.0, 200.0):
             load = measure(machine, "alone", KINDS["chat"], count, rtt_ms)
             assert load.rate == pytest.approx(1000 / machine.verify(count, count), rel=0.02)
