@@ -117,7 +117,7 @@ class Verifier:
             now_s = self._clock()
             told = Load(message.patience_ms, MAX_DRAFTS_PER_PASS)
             pace = SessionPace(guard, self._pass_ms)
-            own = self._own_drafts(message, limit)
+            own = self._own_drafts(message, limit, credential)
             self._sessions[name] = Live(session, credential, pace, now_s, now_s, told, [name], own)
         num_reused = self.cache.num_shared(credential, token_ids)
         signer = self._signer if message.wants_signature and lanes is None else None
@@ -149,13 +149,16 @@ class Verifier:
                 "a search being as many as its beams or samples; finish one first"
             )
 
-    def _own_drafts(self, message: Open, limit: int) -> OwnDrafts | None:
-        """Where the device asked for them, does not decide alone when to draft, and there is memory left."""
+    def _own_drafts(self, message: Open, limit: int, credential: str) -> OwnDrafts | None:
+        """Where the device asked for them, does not decide alone when to draft, and there is memory left, of which
+        no credential has more than half."""
         if not message.self_drafts or message.patience_ms < 0:
             return None
-        size = min(MOST, limit)
-        held = sum(live.own.size for live in self._sessions.values() if live.own is not None)
-        return OwnDrafts(size) if held + size <= self.limits.lookup_tokens else None
+        size, most = min(MOST, limit), self.limits.lookup_tokens
+        held = [(live.credential, live.own.size) for live in self._sessions.values() if live.own is not None]
+        in_all = size + sum(tokens for _, tokens in held)
+        its_own = size + sum(tokens for holder, tokens in held if holder == credential)
+        return OwnDrafts(size) if in_all <= most and its_own <= most // 2 else None
 
     def receive(self, name: str, message: Draft | Limit | Cancel) -> None:
         """A message for a live session; one that is over is none of ours. Raises InvalidToken, ProtocolError."""

@@ -1,5 +1,6 @@
 """What one generation did, in numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["Report"]
@@ -24,6 +25,17 @@ class Report:
     first_token_ms: float = 0.0
     total_ms: float = 0.0
     accepted_by: dict[str, int] = field(default_factory=dict)  # drafter -> its drafts that were accepted
+
+    def add_pass(self, num_tokens: int, num_drafted: int, accepted_by: Sequence[str], total_ms: float) -> None:
+        """One pass of the verifier that ended `total_ms` after the beginning; `accepted_by`: each draft's maker."""
+        self.num_passes += 1
+        self.num_tokens += num_tokens
+        self.num_drafted += num_drafted
+        self.num_accepted += len(accepted_by)
+        for source in accepted_by:
+            self.accepted_by[source] = self.accepted_by.get(source, 0) + 1
+        self.total_ms = total_ms
+        self.first_token_ms = self.first_token_ms or total_ms
 
     @property
     def tokens_per_s(self) -> float:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, Unpack
 
-from cloud_verifier.admission import check_ids
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.answer import Answering, tell
@@ -20,10 +19,10 @@ from edge_runtime.breaker import Breaker
 from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import InProcessLink, Link, LinkSwitch, NoLink, SwitchedLink, WebSocketLink
-from edge_runtime.options import MAX_TOKENS, Message, Options, TokenIds, check_request
+from edge_runtime.options import Message, Options, TokenIds, check_request
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import DEFAULT_TARGET, open_drafter, past_of, tokenizer_source
-from edge_runtime.request import GenerationRequest
+from edge_runtime.prompting import ask, request_for
 from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
@@ -31,7 +30,6 @@ from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, VocabularyMismatch
 from outrider.manifest import Manifest, ModelFolder
 from outrider.progress import Progress, silent
-from outrider.search import SearchParams
 from outrider.tokens import TextCodec
 
 __all__ = ["Runtime"]
@@ -151,29 +149,9 @@ class Runtime:
         it, nobody answers alone, and text comes as far as it is certain.
         """
         params = params or SamplingParams()
-        check_request(prompt, params, **options)
-        messages: list[Message] = []
-        if isinstance(prompt, TokenIds):
-            prompt_ids = list(prompt)
-            check_ids(prompt_ids, self._manifest.n_vocab)
-        elif isinstance(prompt, str) and not options.get("is_chat", True):
-            prompt_ids = self._codec.encode(prompt)
-        else:
-            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            prompt_ids = self._codec.encode_chat(messages)
-        asked = Asked(
-            prompt_ids,
-            options.get("max_tokens", MAX_TOKENS),
-            replace(params, num_prompt=len(prompt_ids)),
-            [*self._manifest.stop_ids, *options.get("stop_ids", ())],
-            self._target,
-            self._manifest.tokenizer_fingerprint,
-            messages,
-            list(options.get("stop", ())),
-            options.get("search", SearchParams()),
-        )
+        asked = ask(prompt, params, self._codec, self._manifest, self._target, **options)
         request = replace(
-            _request(asked, asked.target),
+            request_for(asked, asked.target),
             num_logprobs=options.get("num_logprobs", -1),
             wants_signature=options.get("wants_receipt", False),
             is_watched=options.get("is_watched", False),
@@ -225,7 +203,7 @@ class Runtime:
             if asked.vocabulary != self._manifest.tokenizer_fingerprint:
                 raise VocabularyMismatch(f"answer {number} is of another vocabulary; go on with the model it was of")
             request = replace(
-                _request(asked, generation.target),
+                request_for(asked, generation.target),
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )
@@ -284,19 +262,6 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _request(asked: Asked, target: str) -> GenerationRequest:
-    return GenerationRequest(
-        asked.prompt_ids,
-        asked.max_tokens,
-        asked.params,
-        asked.stop_ids,
-        asked.vocabulary,
-        target,
-        self_drafts=True,
-        search=asked.search,
-    )
 
 
 def _searches(asked: Asked) -> bool:

@@ -26,15 +26,14 @@ from edge_runtime.pacing import Pace
 from edge_runtime.report import Report
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry, Retrying
-from outrider.errors import LinkError, LinkLost, OutriderError, ProtocolError
-from outrider.wire import Cancel, Down, Draft, Fault, Load, Opened, Verified
+from edge_runtime.stream import VerifierStream
+from outrider.errors import LinkLost, OutriderError
+from outrider.wire import Draft, Opened, Verified
 
 __all__ = ["Session"]
 
 R = TypeVar("R")
 Keep = Callable[[Sequence[Event], str], Awaitable[None]]
-WAIT_FOR_DRAFTS = -1
-NEVER_WAIT = 0
 MAX_SILENCE_S = 120.0  # a verifier that says nothing for so long is lost; long prompts on small machines take a while
 ALONE_AFTER_S = 10.0
 
@@ -64,21 +63,19 @@ class Session:
         max_silence_s: float = MAX_SILENCE_S,
         alone_after_s: float = ALONE_AFTER_S,
     ) -> None:
-        self._link = link
         self._drafter = drafter
         self._pace = pace
         self._alone_pace = AlonePace()
         self._executor = executor
-        self._max_drafts = max_drafts
         self._max_ahead = max_ahead
         self._takes_turns = drafter is not None and not max_ahead
-        self._drafts_allowed = max_drafts  # by the verifier's load, too
+        self._stream = VerifierStream(
+            link, max_drafts=max_drafts, max_silence_s=max_silence_s, takes_turns=self._takes_turns
+        )
         self._retry = retry or Retry()
         self._breaker = breaker or Breaker()
-        self._max_silence_s = max_silence_s
         self._alone_after_s = alone_after_s
         self._frontier = Frontier(())
-        self._opened: Opened | None = None
         self._may_draft = False
         self._is_alone = False
         self._is_mute = False  # the drafter has no answer of its own
@@ -140,30 +137,21 @@ class Session:
                     yield Standing(len(self._frontier.token_ids), self._frontier.num_ahead, self.report)
         finally:
             await _cancelled(hearing, drafting)
-            await self._leave()
+            await self._stream.leave()
 
     async def _hear(self, request: GenerationRequest, retrying: Retrying) -> Opened | Verified:
-        """What was verified; where no link is open, what was opened."""
-        if self._opened is not None:
-            message = await self._receive()
-            if not isinstance(message, Verified):
-                raise ProtocolError("the verifier spoke out of turn; check both sides' versions")
-            return message
-        await self._leave()  # what is left of the one that broke
+        """What was verified; where no list is open, what was opened."""
+        if self._stream.opened is not None:
+            return await self._stream.verified()
+        await self._stream.leave()  # what is left of the one that broke
         await retrying.turn()
-        await self._link.open()
-        token_ids, target = self._frontier.token_ids, self.report.target or request.target
-        patience_ms = WAIT_FOR_DRAFTS if self._takes_turns else NEVER_WAIT
-        is_padded = self._link.is_padded
-        await self._link.send(request.opening(token_ids, target, patience_ms=patience_ms, is_padded=is_padded))
-        return request.check(await self._receive(), len(token_ids), target)
+        return await self._stream.open(request, self._frontier.token_ids, self.report.target or request.target)
 
     def _take(self, message: Opened | Verified, request: GenerationRequest) -> list[Event]:
         if isinstance(message, Verified):
             return self._commit(message, request)
         self.report.target = message.target
-        self._opened = message
-        self._drafts_allowed = self._max_drafts
+        self._stream.opened = message
         self._turn_s = 0.0
         self._num_opened = len(self._frontier.token_ids) - len(request.prompt_ids)
         self._may_draft = not self._takes_turns  # in turns the first one is the verifier's
@@ -173,9 +161,9 @@ class Session:
         """The link broke, or could not be had again: only that is reason enough to go alone."""
         self._frontier.restart()
         self.report.num_reopened += 1
-        if self._opened is None and goes_alone:
+        if self._stream.opened is None and goes_alone:
             return self._go_alone(error)
-        self._opened = None
+        self._stream.opened = None
         return []
 
     def _go_alone(self, reason: OutriderError) -> list[Event]:
@@ -189,7 +177,7 @@ class Session:
         """The provisional end, when the drafter has said all it can and no verifier may still be heard."""
         frontier = self._frontier
         is_stopped = bool(frontier.num_shown) and frontier.last in request.stop_ids
-        if self._opened is not None or (self._may_draft and not is_stopped and frontier.end < request.limit):
+        if self._stream.opened is not None or (self._may_draft and not is_stopped and frontier.end < request.limit):
             return []
         if not frontier.num_shown:
             self._is_alone, self._is_mute = False, True
@@ -205,7 +193,7 @@ class Session:
         if self._drafter is None or not self._may_draft or (frontier.num_ahead and frontier.last in request.stop_ids):
             return False
         if self._takes_turns and not self._is_alone:  # once for each answer, unless the verifier goes on with the rest
-            return self._opened is not None and frontier.num_ahead == 0
+            return self._stream.opened is not None and frontier.num_ahead == 0
         return self._room(request) > 0
 
     def _room(self, request: GenerationRequest) -> int:
@@ -213,10 +201,10 @@ class Session:
         end = self._frontier.end
         if self._is_alone:
             return request.limit - end
-        if self._opened is None:
+        if self._stream.opened is None:
             return 0
-        most = self._max_ahead - self._frontier.num_ahead if self._max_ahead else self._drafts_allowed
-        return max(0, min(most if self._drafts_allowed else 0, self._opened.limit - end - 1))
+        most = self._max_ahead - self._frontier.num_ahead if self._max_ahead else self._stream.drafts_allowed
+        return max(0, min(most if self._stream.drafts_allowed else 0, self._stream.opened.limit - end - 1))
 
     async def _prefill(self) -> None:
         if self._drafter is not None:
@@ -233,22 +221,17 @@ class Session:
         frontier.guess(epoch, start, _to_first(proposal, request.stop_ids))
         asks_alone = self._takes_turns and not self._is_alone and not frontier.num_ahead
         if asks_alone:
-            await self._say(Draft(frontier.epoch, frontier.end, b""))
+            await self._stream.say(Draft(frontier.epoch, frontier.end, b""))
         # Nothing to say, or said in turn: the next word is the verifier's.
         self._may_draft = bool(proposal.token_ids) and (self._is_alone or not self._takes_turns)
 
     async def _send_drafts(self) -> None:
-        while self._opened is not None and (draft := self._frontier.next_draft()) is not None:
-            await self._say(draft)
-
-    async def _say(self, message: Draft) -> None:
-        """A link that takes nothing may still hold the answer: whether it is lost, those find out who listen."""
-        with suppress(LinkLost):
-            await self._link.send(message)
+        while self._stream.opened is not None and (draft := self._frontier.next_draft()) is not None:
+            await self._stream.say(draft)
 
     def _commit(self, verified: Verified, request: GenerationRequest) -> list[Event]:
-        """Move the frontier, tell the pace, keep the books."""
-        opened, report, now_s = self._opened, self.report, time.perf_counter()
+        """Move the frontier; tell the pace and the report."""
+        opened, report, now_s = self._stream.opened, self.report, time.perf_counter()
         assert opened is not None
         outcome = self._frontier.commit(
             verified, limit=opened.limit, n_vocab=opened.n_vocab, num_logprobs=request.num_logprobs
@@ -259,16 +242,10 @@ class Session:
         self._may_draft, self._is_alone = True, False
         if outcome.missed:
             self._pace.interrupt()
-        report.num_passes += 1
-        report.num_tokens += len(outcome.tokens)
-        report.num_drafted += verified.num_drafted
-        report.num_accepted += outcome.num_accepted
-        for source, _ in outcome.checked[: outcome.num_accepted]:
-            report.accepted_by[source] = report.accepted_by.get(source, 0) + 1
-        report.bytes_up, report.bytes_down = self._link.bytes_up, self._link.bytes_down
-        report.rtt_ms = self._link.rtt_ms
-        report.total_ms = (now_s - self._began_s) * 1000
-        report.first_token_ms = report.first_token_ms or report.total_ms
+        accepted_by = [source for source, _ in outcome.checked[: outcome.num_accepted]]
+        report.add_pass(len(outcome.tokens), verified.num_drafted, accepted_by, (now_s - self._began_s) * 1000)
+        link = self._stream.link
+        report.bytes_up, report.bytes_down, report.rtt_ms = link.bytes_up, link.bytes_down, link.rtt_ms
         events: list[Event] = list(outcome.tokens)
         if outcome.retracted is not None:
             report.num_retracted += outcome.num_retracted
@@ -278,25 +255,8 @@ class Session:
             events.append(Finished(verified.finish, report, seal))
         return events
 
-    async def _receive(self) -> Down:
-        """The next message; what the verifier says of its load is heeded on the way."""
-        try:
-            async with asyncio.timeout(self._max_silence_s):  # news of the load alone is silence
-                while isinstance(message := await self._link.receive(), Load):
-                    self._drafts_allowed = min(self._max_drafts, message.max_drafts)
-        except TimeoutError:
-            raise LinkLost("the verifier says nothing any more; check it and try again") from None
-        if isinstance(message, Fault):
-            raise message.error()
-        return message
-
     async def _in_thread(self, function: Callable[..., R], *args: object) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
-
-    async def _leave(self) -> None:
-        with suppress(LinkError):
-            await self._link.send(Cancel())
-        await self._link.close()
 
 
 def _to_first(proposal: Proposal, stop_ids: Sequence[int]) -> Proposal:

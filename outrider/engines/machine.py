@@ -15,6 +15,7 @@ __all__ = ["num_physical_cores", "processor", "resolve_threads"]
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 CPUINFO = Path("/proc/cpuinfo")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time in each so many
 
 
 def resolve_threads(num_threads: int) -> int:
@@ -26,12 +27,22 @@ def resolve_threads(num_threads: int) -> int:
 
 @functools.cache
 def num_physical_cores() -> int:
-    """Cores this process may run on, two hardware threads of one core counted once. At least 1."""
+    """Cores this process may run on, two hardware threads of one core counted once, and no more than a container's
+    share of processor time is worth. At least 1."""
     logical = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = {_core(cpu) for cpu in logical}
     if platform.system() == "Darwin":
         return int(_sysctl("hw.physicalcpu") or len(cores))
-    return max(1, len(cores))
+    return max(1, min(len(cores), _quota()))
+
+
+def _quota() -> int:
+    """Whole processors' worth of time that a control group is granted; far more than there are where none is set."""
+    try:
+        granted, period = QUOTA.read_text().split()
+        return int(granted) // int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max", or no such file
+        return 2**16
 
 
 @functools.cache

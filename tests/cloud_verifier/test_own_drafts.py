@@ -143,14 +143,21 @@ def test_where_there_are_none(asked: bool, patience_ms: int, lookup_tokens: int)
     assert num_own(passes) == (0, 0)
 
 
-def test_the_memory_for_them_is_bounded_over_all_sessions() -> None:
-    engine = ToyEngine(max_sequences=4)
-    verifier, _ = make(engine, limits=Limits(lookup_tokens=130))
-    names = [verifier.open(open_message(params=GREEDY, self_drafts=True)).session for _ in range(3)]  # 65 each
-    assert [live.own is not None for live in verifier._sessions.values()] == [True, True, False]
-    verifier.close(names[0])
-    verifier.open(open_message(params=GREEDY, self_drafts=True))
-    assert [live.own is not None for live in verifier._sessions.values()] == [True, False, True]
+def test_the_memory_for_them_is_bounded_over_all_sessions_and_each_credential_has_half_at_most() -> None:
+    verifier, _ = make(limits=Limits(lookup_tokens=3 * 65))  # 65 for each
+
+    def open_for(credential: str) -> str:
+        return verifier.open(open_message(params=GREEDY, self_drafts=True), credential).session
+
+    names = [open_for(credential) for credential in "aabcd"]
+
+    def drafting() -> list[bool]:
+        return [live.own is not None for live in verifier._sessions.values()]
+
+    assert drafting() == [True, False, True, True, False]
+    verifier.close(names[2])
+    open_for("d")
+    assert drafting() == [True, False, True, False, True]
     with pytest.raises(InvalidParameter, match="lookup_tokens is -1; give a number from 0 on"):
         Limits(lookup_tokens=-1)
 

@@ -18,6 +18,7 @@ from edge_runtime.drafters import Drafter
 from edge_runtime.events import Event, Finished, Retracted
 from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import WebSocketLink
+from edge_runtime.prompting import request_for
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
 from edge_runtime.session import Session
@@ -119,11 +120,11 @@ class Device:
     async def begin(self, asked: Asked, *, answers_alone: bool) -> None:
         scribe = await WatchedScribe.begin(self.journal, asked, None)
         self.number = self.journal.unfinished()[-1].id
-        self._run(scribe, _request(asked, asked.target, answers_alone=answers_alone), asked.stop)
+        self._run(scribe, replace(request_for(asked, asked.target), answers_alone=answers_alone), asked.stop)
 
     async def resume(self) -> None:
         scribe, generation = await WatchedScribe.resume(self.journal, self.number)
-        request = _request(generation.asked, generation.target, answers_alone=False)
+        request = replace(request_for(generation.asked, generation.target), answers_alone=False)
         request = replace(request, verified_ids=generation.verified_ids, provisional_ids=generation.provisional_ids)
         self._run(scribe, request, generation.asked.stop)
 
@@ -182,15 +183,3 @@ class Device:
         self._executor.shutdown()
         if self._drafter is not None:
             self._drafter.close()
-
-
-def _request(asked: Asked, target: str, *, answers_alone: bool) -> GenerationRequest:
-    return GenerationRequest(
-        asked.prompt_ids,
-        asked.max_tokens,
-        asked.params,
-        asked.stop_ids,
-        asked.vocabulary,
-        target,
-        answers_alone=answers_alone,
-    )
