@@ -5,6 +5,7 @@ never idle, 10 % for waiting times, which are random, and for what was measured.
 """
 
 import asyncio
+import doctest
 import json
 import random
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import fleet
+from benchmarks import cost, fleet, loads
 from benchmarks.loads import KINDS, Kind, Load, best_drafts, capacity, expected_tokens, measure
 from benchmarks.machines import Curve, Machine, find_machine
 from benchmarks.simulated_verifier import SimulatedVerifier, numbered
@@ -204,8 +205,8 @@ def test_a_run_answers_all_three_questions_and_draws_from_its_json_alone(
 
 def test_the_same_seed_the_same_load() -> None:
     machine = find_machine("h100-7b")
-    loads = [measure(machine, "ahead", KINDS["code"], 12, 20.0, num_tokens=24, seed=4) for _ in range(2)]
-    assert loads[0] == loads[1]
+    found = [measure(machine, "ahead", KINDS["code"], 12, 20.0, num_tokens=24, seed=4) for _ in range(2)]
+    assert found[0] == found[1]
 
 
 def test_a_machine_of_ones_own(tmp_path: Path) -> None:
@@ -242,3 +243,10 @@ def test_a_machine_that_is_none_is_refused_in_a_sentence(
         find_machine(given)
     assert fleet.main(["--machine", given]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (cost, loads):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0
