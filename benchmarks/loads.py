@@ -8,7 +8,6 @@
 The number of drafts a turn is the best by the closed form, for that very load and round trip: ours gets no such help.
 """
 
-import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -194,12 +193,12 @@ def _rate(device: Device, end_ms: float) -> float:
 
 def capacity(curve: Sequence[Load], rate: float) -> float:
     """The most devices of which nine in ten get at least `rate`, between the loads of a curve interpolated over the
-    time that a token takes. 0 where not even the first load gives it; infinite where the last one still does."""
-    if curve[0].rate_p10 < rate:
+    time that a token takes. 0 where no load gives it; infinite where the last one still does."""
+    enough = [place for place, load in enumerate(curve) if load.rate_p10 >= rate]
+    if not enough:
         return 0.0
-    for low, high in itertools.pairwise(curve):
-        if high.rate_p10 < rate:
-            low_s, high_s = 1 / low.rate_p10, 1 / max(high.rate_p10, SLOWEST)
-            share = (1 / rate - low_s) / (high_s - low_s)
-            return low.num_devices + share * (high.num_devices - low.num_devices)
-    return math.inf
+    if enough[-1] == len(curve) - 1:
+        return math.inf
+    low, high = curve[enough[-1] : enough[-1] + 2]
+    low_s, high_s = 1 / low.rate_p10, 1 / max(high.rate_p10, SLOWEST)
+    return low.num_devices + (1 / rate - low_s) / (high_s - low_s) * (high.num_devices - low.num_devices)

@@ -178,6 +178,7 @@ def test_a_capacity_lies_between_the_loads_around_it() -> None:
     curve = [load(1, 50.0), load(2, 40.0), load(4, 20.0)]
     assert capacity(curve, 60.0) == 0
     assert capacity(curve, 20.0) == float("inf")
+    assert capacity([load(1, 50.0), load(2, 25.0), load(4, 30.0)], 30.0) == float("inf")
     assert capacity(curve, 30.0) == pytest.approx(2 + 2 * (1 / 30 - 1 / 40) / (1 / 20 - 1 / 40))
 
 
