@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from benchmarks import cost, fleet, loads
-from benchmarks.loads import KINDS, Kind, Load, best_drafts, capacity, expected_tokens, measure
+from benchmarks.loads import KINDS, Kind, Load, Way, best_drafts, capacity, expected_tokens, measure
 from benchmarks.machines import Curve, Machine, find_machine
 from benchmarks.simulated_verifier import SimulatedVerifier, numbered
 from benchmarks.simulation import NEVER, Device, Link, Text, play
@@ -151,15 +151,33 @@ class _Traced(ScriptedDrafter):
 def test_what_the_service_was_measured_to_give() -> None:
     """`make bench-service` (docs/performance.md): eight sessions that draft by lookup, 97 % accepted, 0.14 passes a
     token, 15.1 tokens a second of verifier time without drafts, 51.5 with them. Lookup proposes as many as it finds;
-    here seven a turn, which is as many passes a token. The curve is that of two threads of another machine, to the
-    same plain pass."""
-    plain_ms = 1000 / 15.1
-    curve = {1: 35, 2: 39, 4: 45, 5: 51, 8: 71, 16: 132, 32: 234}
-    verify = Curve(measured={1: {rows: cost * plain_ms / 35 for rows, cost in curve.items()}})
+    here seven a turn, which is as many passes a token. The curve is that of the same machine, two threads."""
+    curve = {1: 68.1, 2: 68.1, 3: 82.9, 4: 93.5, 5: 106.1, 6: 115.0, 7: 128.8, 8: 139.1, 16: 234.3, 32: 426.2}
+    verify = Curve(measured={1: curve})
     machine = Machine("service", "", verify, 0.01, verify, max_sequences=8)
+    plain = measure(machine, "alone", independent(0.97), 8, 0.1)
+    assert plain.rate * 8 / plain.busy == pytest.approx(15.1, rel=0.1)
     load = measure(machine, "turns", independent(0.97), 8, 0.1, num_drafts=7)
     assert load.turns_per_token == pytest.approx(0.14, rel=0.1)
     assert load.rate * 8 / load.busy == pytest.approx(51.5, rel=0.1)
+
+
+# `make bench-link` (docs/performance.md), chat, relative to the target alone: that is hardly drafted by lookup.
+LINK_CHAT: dict[Way, dict[float, float]] = {
+    "turns": {0: 1.29, 14: 1.17, 50: 0.99, 100: 0.83, 300: 0.56},
+    "beside": {0: 1.28, 14: 1.30, 50: 1.31, 100: 1.29, 300: 1.35},
+    "ahead": {0: 1.45, 14: 1.43, 50: 1.36, 100: 1.15, 300: 1.09},
+}
+
+
+@pytest.mark.parametrize("way", list(LINK_CHAT))
+def test_what_the_link_was_measured_to_give(way: Way) -> None:
+    machine = find_machine("xeon-core")
+    alone = measure(machine, "alone", KINDS["chat"], 1, 0.0).rate
+    assert alone == pytest.approx(8.4, rel=0.03)
+    for rtt_ms, measured in LINK_CHAT[way].items():
+        found = measure(machine, way, KINDS["chat"], 1, rtt_ms, num_tokens=1500).rate / alone
+        assert found == pytest.approx(measured, rel=0.1), f"{way}, RTT {rtt_ms}: {found:.2f}, measured {measured}"
 
 
 def test_the_number_of_drafts_is_the_best_by_the_closed_form() -> None:
@@ -223,7 +241,7 @@ def test_a_machine_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("nobody", None, "is no machine; give one of core, h100-7b"),
+        ("nobody", None, "is no machine; give one of core, xeon-core"),
         ("gone.json", None, "cannot be read"),
         ("bad.json", "{}", "describes no machine"),
         ("bad.json", '{"name":"","about":"","verify":{},"draft_ms":1,"beside":{}}', "either measured or computed"),
