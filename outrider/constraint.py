@@ -5,6 +5,7 @@ a token that it does not allow, it says nothing until that token is taken back. 
 the first grammar. Knows no logits and no sessions; whoever runs a model hands it the model's tokenizer.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ MAX_GRAMMAR = 2**16  # characters
 # Readings of an answer that are followed at once. Bounds the time of a token (50 ms where it was measured), which the
 # verifier's other sessions wait for; an object with 250 optional properties is within it.
 MAX_ITEMS = 1000
+MAX_COMPILED = 16  # grammars kept for the next answer that follows them
 # Between a JSON answer's parts. Without an end to it, a model that has nothing to say says spaces.
 JSON_OPTIONS = {"whitespace_pattern": r"[ \t\r\n]{1,40}"}
 
@@ -81,9 +83,13 @@ class GrammarCompiler:
         self._stop_ids = frozenset(stop_ids)
         self._tokenizer: LLTokenizer | None = None
         self._lock = threading.Lock()
+        self._compiled = functools.lru_cache(MAX_COMPILED)(self._compile)  # an app asks with the same one again
 
     def __call__(self, grammar: Grammar) -> Constraint:
         """Raises InvalidParameter, MissingExtra."""
+        return _GrammarConstraint(self._compiled(grammar).deep_copy(), self._n_vocab, self._stop_ids)
+
+    def _compile(self, grammar: Grammar) -> "LLMatcher":
         library = _llguidance()
         if not self._stop_ids:
             raise InvalidParameter("this model has no stop token, so no grammar can end an answer; leave it out")
@@ -96,8 +102,8 @@ class GrammarCompiler:
         if problem := library.LLMatcher.validate_grammar(source, self._tokenizer):
             raise _invalid(problem)
         limits = library.LLParserLimits(max_items_in_row=MAX_ITEMS, verbose_errors=False)
-        matcher = library.LLMatcher(self._tokenizer, source, log_level=0, limits=limits)
-        return _GrammarConstraint(matcher, self._n_vocab, self._stop_ids)
+        matcher: LLMatcher = library.LLMatcher(self._tokenizer, source, log_level=0, limits=limits)
+        return matcher
 
 
 class _GrammarConstraint:

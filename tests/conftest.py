@@ -1,9 +1,11 @@
 """Every test has its own empty store and no configuration; a test marked `weights` sees the real store.
 
 With several workers a file is one worker's, so that what its tests share is made once; files that import torch are all
-of one worker's. The long file is cut up.
+of one worker's. Long files are cut up.
 """
 
+import gc
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,19 @@ TORCH = (
     "tests/outrider/engines/test_contract.py",
     "tests/outrider/engines/test_torch.py",
 )
-LONG = ("tests/cloud_verifier/test_faults.py",)
+LONG = ("tests/cloud_verifier/test_faults.py", "tests/edge_runtime/journal/test_crash.py")
+# What waits longest begins first, so that no worker is left alone with it.
+FIRST = (
+    "tests/benchmarks/test_link.py",
+    "tests/edge_runtime/test_fault_machine.py",
+    "tests/edge_runtime/journal/test_crash.py",
+    *TORCH,
+    "tests/edge_runtime/test_session.py",
+    "tests/edge_runtime/test_offline.py",
+    "tests/cloud_verifier/test_drain.py",
+    "tests/edge_runtime/cli",
+    "tests/edge_runtime/api",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,14 +57,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "torch"
             return nodeid if nodeid.startswith(LONG) else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False
     return ByFile(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((n for n, path in enumerate(FIRST) if item.nodeid.startswith(path)), len(FIRST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays; no collection looks through it again
+
+
+NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _own_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of what is not there; whoever writes makes the folder."""
     weights = request.node.get_closest_marker("weights") is not None
-    monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else str(tmp_path / "store"))
-    monkeypatch.setenv("OUTRIDER_CONFIG", str(tmp_path / "config.toml"))
+    own = tmp_path_factory.getbasetemp() / f"own{next(NUMBERS)}"
+    monkeypatch.setenv("OUTRIDER_HOME", REAL_HOME if weights else f"{own}-store")
+    monkeypatch.setenv("OUTRIDER_CONFIG", f"{own}-config.toml")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ CALLS = {"eval", "exec", "recv_pyobj", "load_pickle", "read_pickle"}
 # The fixes: request limits in starlette, chunked bodies in h11, the sandbox in jinja2, external data in onnx.
 FLOORS = {"starlette": "0.49.1", "h11": "0.16", "jinja2": "3.1.5", "onnx": "1.21"}
 
+WORDS = ("weights_only", "allow_pickle", "trust_remote_code")
+
 
 def runs_data(source: str) -> list[str]:
     """What in a module could run what it reads."""
@@ -29,8 +31,8 @@ def runs_data(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
             found.append(str(node.module))
         elif isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            words = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+            words = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg in WORDS}
             if name in CALLS or name.split(".")[-1] in CALLS - {"eval", "exec"}:
                 found.append(name)
             if name.endswith("torch.load") and words.get("weights_only") != "True":

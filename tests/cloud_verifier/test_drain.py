@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 import threading
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from subprocess import PIPE
 
 import httpx
 import pytest
@@ -27,8 +25,8 @@ from outrider.errors import Overloaded
 from tests.cloud_verifier.test_rest import PARAMS, WANT
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.drafting import EagerPace, ScriptedDrafter
+from tests.warm import Forked
 
-ROOT = Path(__file__).parents[2]
 NUM_TOKENS = 60
 HANG_S = 60.0
 PATIENT = Retry(first_attempts=50, attempts=50, base_s=0.02, cap_s=0.2)
@@ -52,18 +50,17 @@ class HeldDrafter(ScriptedDrafter):
 
 
 @contextlib.asynccontextmanager
-async def server(port: int, grace_s: float) -> AsyncIterator[tuple[Process, int]]:
-    command = ["-m", "tests.cloud_verifier.draining_server", str(port), str(grace_s)]
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT, stdout=PIPE, stderr=PIPE)
+async def server(port: int, grace_s: float) -> AsyncIterator[tuple[Forked, int]]:
+    process = Forked(["tests.cloud_verifier.draining_server", str(port), str(grace_s)], stdout=PIPE, stderr=PIPE)
     try:
         assert process.stdout is not None
-        port = int(await asyncio.wait_for(process.stdout.readline(), HANG_S))
+        port = int(await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), HANG_S))
         await readiness(port, 200)
         yield process, port
     finally:
         if process.returncode is None:
             process.kill()
-            await process.communicate()
+            await asyncio.to_thread(process.communicate)
 
 
 async def readiness(port: int, status: int) -> httpx.Response:
@@ -92,9 +89,9 @@ async def generate(port: int, drafter: HeldDrafter) -> tuple[list[int], int]:
     raise AssertionError("the session ended without a word")
 
 
-async def ended(process: Process) -> tuple[int | None, list[dict[str, object]]]:
+async def ended(process: Forked) -> tuple[int | None, list[dict[str, object]]]:
     """Exit status and log."""
-    _, text = await asyncio.wait_for(process.communicate(), HANG_S)
+    _, text = await asyncio.to_thread(process.communicate, timeout=HANG_S)
     return process.returncode, [json.loads(line) for line in text.splitlines() if line.startswith(b"{")]
 
 

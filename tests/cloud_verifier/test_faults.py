@@ -12,9 +12,9 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from subprocess import PIPE
 from typing import Any, Self
 
 import numpy as np
@@ -52,8 +52,8 @@ from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, make, open_messa
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
+from tests.warm import Forked
 
-ROOT = Path(__file__).parent.parent.parent
 NUM_TOKENS = 8
 WANT = target_alone(num_tokens=NUM_TOKENS)
 AT_ONCE = Retry(attempts=12, base_s=0.0, cap_s=0.0)
@@ -165,13 +165,17 @@ async def cut_at(world: World, way: str, at: int, *, for_good: bool, is_padded: 
     return outcome, sum(traffic.was_cut for traffic in world.proxy.traffic)
 
 
+def places(at: int, step: int) -> Iterator[int]:
+    """Where to cut: every `step`th byte, but every fifth at most of HTTP's headers, where one is like another."""
+    while True:
+        yield at
+        at += step if at >= 200 else max(step, 5)
+
+
+# Every byte, between the test that cuts once and the one that cuts always.
 at_any_byte = pytest.mark.parametrize(
     ("way", "is_padded", "step"),
-    [
-        pytest.param(way, is_padded, step, id=f"{way}-{name}")
-        for way in ("up", "down")
-        for is_padded, step, name in ((False, 1, "every byte"), (True, 23, "padded, every 23rd"))
-    ],
+    [(way, is_padded, step) for way in ("up", "down") for is_padded, step in ((False, 2), (True, 47))],
 )
 
 
@@ -181,7 +185,7 @@ def test_a_link_cut_once_at_any_byte_is_not_noticed(
 ) -> None:
     async def run() -> int:
         async with world() as here:
-            for at in itertools.count(0, step):
+            for at in places(0, step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=False, is_padded=is_padded)
                 outcome.must_be_whole()
                 if not num_cut:
@@ -199,7 +203,7 @@ def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_a
     async def run() -> tuple[int, int]:
         num_failed = num_slow = 0
         async with world() as here:
-            for at in itertools.count(0, step):
+            for at in places(1, step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=True, is_padded=is_padded)
                 assert len(here.proxy.traffic) <= AT_ONCE.attempts * (1 + len(outcome.tokens))
                 if outcome.error is None:
@@ -214,7 +218,7 @@ def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_a
         raise AssertionError
 
     num_failed, num_slow = asyncio.run(run())
-    assert num_failed > 200 // step  # before the first token: an error;
+    assert num_failed > 150 // step  # before the first token: an error;
     assert num_slow > 25 // step  # after it: a few tokens a connection, and whole in the end
     assert not caplog.records
 
@@ -484,7 +488,7 @@ def test_the_door_closes_behind_a_client_gone_at_any_answer(is_cancelled: bool) 
 class Zygote:
     """A process that has all imports and forks services; see tests/toy_service.py. They are killed, never asked."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Forked) -> None:
         self._process = process
         self._service = 0
         self.port = 0
@@ -492,32 +496,27 @@ class Zygote:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(cls) -> AsyncIterator[Self]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.toy_service",
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        process = Forked(["tests.toy_service"], stdin=PIPE, stdout=PIPE)
         zygote = cls(process)
         try:
             yield zygote
         finally:
             zygote.kill()
             assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.close()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
+            process.stdout.close()
 
     async def start(self, hang_in_pass: int = 0) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{self.port} {hang_in_pass}\n".encode())
+        self._process.stdin.flush()
         self._service, self.port = map(int, (await self.line()).split())
 
     async def line(self) -> bytes:
         assert self._process.stdout is not None
-        return await asyncio.wait_for(self._process.stdout.readline(), BOUND_S)
+        return await asyncio.wait_for(asyncio.to_thread(self._process.stdout.readline), BOUND_S)
 
     def kill(self) -> None:
         if self._service:

@@ -143,7 +143,7 @@ def test_where_there_are_none(asked: bool, patience_ms: int, lookup_tokens: int)
     assert num_own(passes) == (0, 0)
 
 
-def test_the_memory_for_them_is_bounded_over_all_sessions_and_each_credential_has_half_at_most() -> None:
+def test_the_memory_for_them_is_bounded_and_shared() -> None:
     verifier, _ = make(limits=Limits(lookup_tokens=3 * 65))  # 65 for each
 
     def open_for(credential: str) -> str:

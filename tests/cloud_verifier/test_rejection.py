@@ -1,5 +1,6 @@
 """A session that accepts drafts by rejection: the answer's distribution is the target's, whatever was drafted when."""
 
+import functools
 import itertools
 import random
 from collections import Counter
@@ -7,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from cloud_verifier.pending import Pending
 from cloud_verifier.session import VerifierSession
 from cloud_verifier.verifier import Verifier
 from outrider.choice import SamplingParams, choose
-from outrider.rejection import distribution
+from outrider.rejection import Distribution, distribution
 from outrider.wire import Draft, LocalDraft, Open, Params, Verified, pack_ids, pack_parents, unpack_ids
+from tests.outrider.definition import p_value as pearson
 from tests.toy import ToyEngine
 
 PROMPT = [1, 2]
@@ -48,6 +49,13 @@ def chance(answer: tuple[int, ...]) -> float:
     return total
 
 
+@functools.cache
+def drafting(guessed: tuple[int, ...]) -> tuple[np.ndarray, Distribution]:
+    """The drafter's logits after these tokens, and what it draws from."""
+    row = penalized(DRAFTER[guessed], guessed)
+    return row, distribution(row, PARAMS)
+
+
 def answer_of(seed: int, num_drafts: int, most: int | None = None) -> tuple[tuple[int, ...], int]:
     """One answer, drafted `num_drafts` at a time; and how many drafts were accepted. `most`: a bug, which takes no more
     than so many of those that wait, those that are sure."""
@@ -57,12 +65,12 @@ def answer_of(seed: int, num_drafts: int, most: int | None = None) -> tuple[tupl
     accepted = 0
     for epoch in range(LENGTH):
         answer = tuple(session.token_ids[2:])
-        guessed, rows = answer, []
+        guessed, drawn_from = answer, []
         while len(guessed) < min(LENGTH, len(answer) + num_drafts):
-            rows.append(penalized(DRAFTER[guessed], guessed))
-            guessed += (choose(rows[-1], params, len(PROMPT) + len(guessed)),)
+            row, drawn = drafting(guessed)
+            drawn_from.append(drawn)
+            guessed += (choose(row, params, len(PROMPT) + len(guessed)),)
         drafts = guessed[len(answer) :]
-        drawn_from = [distribution(row, params) for row in rows]
         if drafts and not session.pending:
             session.receive(LocalDraft(epoch, session.frontier, pack_ids(drafts), b"", b"", drawn_from))
         taken = session.drafts_for_pass(31)
@@ -88,7 +96,7 @@ def p_value(answers: list[tuple[int, ...]]) -> float:
             observed[key] += answers.count(ids)
     if observed.total() < len(answers):
         return 0.0
-    return float(stats.chisquare([observed[key] for key in expected], list(expected.values())).pvalue)
+    return pearson(np.array([observed[key] for key in expected]), np.array(list(expected.values())))
 
 
 @pytest.mark.parametrize("num_drafts", [1, 3])

@@ -31,7 +31,7 @@ from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
-NUM_PROMPTS = 50
+NUM_PROMPTS = 30
 NUM_TOKENS = 18
 NUM_FRAMES = 5  # each way, that the classifier looks at: every session has as many
 BINARY = 2

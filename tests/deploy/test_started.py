@@ -21,8 +21,9 @@ from cloud_verifier.tokens import TokenFile
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
 from tests.deploy.files import arguments, container, settings
-from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S
+from tests.edge_runtime.cli.test_generate import LIMIT_S
 from tests.export.models import write_gguf
+from tests.warm import Forked
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def on_this_machine(given: list[str], machine: Path) -> list[str]:
 def started(given: list[str], machine: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process, and where it says that it listens."""
     environment = os.environ | {"OUTRIDER_HOME": str(machine / "store")}
-    process = subprocess.Popen([*COMMAND, *given], env=environment, stderr=subprocess.PIPE, text=True)
+    process = Forked(["outrider", *given], env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     told = []
     try:

@@ -6,6 +6,7 @@ process id, and how it ended; the device says the answer's number into the pipe,
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.edge_runtime.device import Device, toy_codec
 from tests.edge_runtime.test_offline import drafter_of
 
-NUM_TOKENS = 60
+NUM_TOKENS = 32
 ASKED = Asked(PROMPT, NUM_TOKENS, SAMPLED, vocabulary="v")
 
 
@@ -73,4 +74,5 @@ def serve(codec: TextCodec) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()
     serve(toy_codec(Path(sys.argv[1])))

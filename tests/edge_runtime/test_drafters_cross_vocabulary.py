@@ -60,6 +60,12 @@ VOCABULARIES: dict[str, Callable[[], dict[str, Any]]] = {
 PAIRS = [("words", name) for name in VOCABULARIES] + [(name, "words") for name in VOCABULARIES if name != "words"]
 
 
+@pytest.fixture(scope="module")
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, so that each vocabulary is written once."""
+    return tmp_path_factory.mktemp("vocabularies")
+
+
 def folder_of(tmp_path: Path, name: str) -> ModelFolder:
     path = tmp_path / name.replace(" ", "-")
     if path.exists():
@@ -73,7 +79,8 @@ class Reciter(ToyEngine):
 
     def __init__(self, codec: TextCodec, text: str) -> None:
         super().__init__(n_vocab=codec.tokenizer.get_vocab_size(), max_sequences=4)
-        self._codec, self._text = codec, text.encode()
+        self._pieces = [codec.bytes_of(token_id) for token_id in range(self.n_vocab)]
+        self._prefix, self._text = codec.prefix, text.encode()
         self._token_at = {len(text.encode()): codec.control_ids["eos_token"]}
         position = -len(codec.prefix)
         for token_id in codec.tokenizer.encode(text, add_special_tokens=False).ids:
@@ -81,7 +88,7 @@ class Reciter(ToyEngine):
             position += len(codec.bytes_of(token_id))
 
     def _row(self, cache: list[tuple[int, int]]) -> Logits:
-        said = b"".join(self._codec.bytes_of(token_id) for token_id, _ in cache).removeprefix(self._codec.prefix)
+        said = b"".join([self._pieces[token_id] for token_id, _ in cache]).removeprefix(self._prefix)
         token_id = self._token_at.get(len(said)) if self._text.startswith(said) else None
         if token_id is None:
             return super()._row(cache)

@@ -85,7 +85,7 @@ def test_a_bare_file_gets_a_folder_and_is_hashed_once(tmp_path: Path, monkeypatc
     found = catalog.find(str(file))
     assert found.path.parent == catalog.home() / "local"
     assert found.model_file.resolve() == file.resolve()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my.gguf", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my.gguf"]
     with monkeypatch.context() as patched:
         patched.setattr("outrider.catalog.file_sha256", None)
         assert catalog.find(str(file)) == found

@@ -7,44 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy.special import chdtrc, kolmogorov
 
 from outrider.choice import SamplingParams, choose, gumbel_noise, surviving_columns
 from outrider.errors import BadLogits, InvalidParameter
 from outrider.history import open_history
+from tests.outrider.definition import LOGITS, chi_square, choices, noise, p_value, probabilities
 
 NUM_SAMPLES = 100_000
-LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5, 0.2, -3.0], np.float32)
-
-
-def probabilities(params: SamplingParams) -> np.ndarray:
-    """The distribution to be sampled, worked out the slow and plain way, in float64."""
-    p = np.exp(LOGITS.astype(np.float64) / params.temperature)
-    p /= p.sum()
-    order = np.argsort(-p)
-    keep = np.ones(len(p), bool)
-    if params.top_k:
-        keep[order[params.top_k :]] = False
-    if params.top_p < 1:
-        q = np.where(keep, p, 0) / p[keep].sum()
-        before = np.cumsum(q[order]) - q[order]
-        keep[order[before >= params.top_p]] = False
-    if params.min_p:
-        keep &= p >= params.min_p * p.max()
-    p = np.where(keep, p, 0)
-    return p / p.sum()
-
-
-def chi_square(samples: np.ndarray, params: SamplingParams) -> float:
-    """p-value of the samples against the distribution; 0 when an impossible token was drawn."""
-    expected = probabilities(params) * len(samples)
-    observed = np.bincount(samples, minlength=len(expected))
-    possible = expected > 0
-    if observed[~possible].any():
-        return 0.0
-    return float(stats.chisquare(observed[possible], expected[possible]).pvalue)
-
-
+POSITIONS = np.arange(NUM_SAMPLES)
+SOME = np.random.default_rng(9).choice(POSITIONS, 2000)
 PLAIN = SamplingParams(temperature=1.0)
 SETTINGS = [
     PLAIN,
@@ -61,14 +33,21 @@ FILTERED = [
 @functools.cache
 def draw(params: SamplingParams) -> np.ndarray:
     """One choice at each of NUM_SAMPLES positions."""
-    return np.array([choose(LOGITS, params, position) for position in range(NUM_SAMPLES)])
+    return choices(params, POSITIONS)
 
 
 def pair_p_value(first: np.ndarray, second: np.ndarray) -> float:
     """p-value of the two being independent."""
-    pairs = np.zeros((10, 10))
+    pairs = np.full((10, 10), 1e-9)
     np.add.at(pairs, (first, second), 1)
-    return float(stats.chi2_contingency(pairs + 1e-9).pvalue)
+    expected = np.outer(pairs.sum(axis=1), pairs.sum(axis=0)) / pairs.sum()
+    return float(chdtrc(9 * 9, ((pairs - expected) ** 2 / expected).sum()))
+
+
+@pytest.mark.parametrize("params", [*SETTINGS, *FILTERED], ids=str)
+def test_a_choice_is_what_it_is_defined_to_be(params: SamplingParams) -> None:
+    """At positions drawn by chance; and so the distributions below are its own."""
+    assert [choose(LOGITS, params, position) for position in SOME.tolist()] == draw(params)[SOME].tolist()
 
 
 @pytest.mark.parametrize("params", SETTINGS, ids=str)
@@ -78,13 +57,14 @@ def test_sampling_follows_the_target_distribution(params: SamplingParams) -> Non
 
 @pytest.mark.parametrize("params", FILTERED, ids=str)
 def test_sampling_with_filters_follows_the_filtered_distribution(params: SamplingParams) -> None:
-    samples = np.array([choose(LOGITS, params, position) for position in range(NUM_SAMPLES // 4)])
-    assert chi_square(samples, params) > 0.001
+    assert chi_square(draw(params), params) > 0.001
 
 
 def test_different_seeds_are_different_samples_of_the_same_distribution() -> None:
-    params = [SamplingParams(temperature=1.0, seed=seed) for seed in range(NUM_SAMPLES // 4)]
-    assert chi_square(np.array([choose(LOGITS, each, 7) for each in params]), params[0]) > 0.001
+    samples = choices(PLAIN, np.array(7), seeds=POSITIONS)
+    assert chi_square(samples, PLAIN) > 0.001
+    for seed in SOME.tolist():
+        assert choose(LOGITS, SamplingParams(temperature=1.0, seed=seed), 7) == samples[seed]
 
 
 def test_sampling_with_a_history_follows_the_adjusted_distribution() -> None:
@@ -94,14 +74,15 @@ def test_sampling_with_a_history_follows_the_adjusted_distribution() -> None:
     history = open_history(params, [0, 7, 7, 9])
     assert history is not None
     row = history.adjust(LOGITS)
-    samples = np.array([choose(row, params, position) for position in range(NUM_SAMPLES // 4)])
+    samples = choices(params, POSITIONS, row)
+    assert [choose(row, params, position) for position in SOME.tolist()] == samples[SOME].tolist()
     logits = LOGITS.astype(np.float64)
     logits[5] += 2
     logits[[0, 7]] /= 1.6
     logits[9] *= 1.6
     logits[[0, 7, 9]] -= 0.7
     expected = np.exp(logits) / np.exp(logits).sum() * len(samples)
-    assert stats.chisquare(np.bincount(samples, minlength=10), expected).pvalue > 0.001
+    assert p_value(np.bincount(samples, minlength=10), expected) > 0.001
     assert chi_square(samples, params) < 1e-6  # the positive control: it is not the plain distribution
 
 
@@ -139,8 +120,12 @@ def test_a_planted_lenient_acceptance_fails() -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**31, 2**63 - 1])
 def test_noise_is_standard_gumbel(seed: int) -> None:
-    noise = gumbel_noise(seed, 3, np.arange(NUM_SAMPLES))
-    assert stats.kstest(noise, stats.gumbel_r.cdf).pvalue > 0.001
+    drawn = gumbel_noise(seed, 3, np.arange(NUM_SAMPLES))
+    uniform = np.exp(-np.exp(-np.sort(drawn)))
+    steps = np.arange(NUM_SAMPLES + 1) / NUM_SAMPLES
+    distance = max((steps[1:] - uniform).max(), (uniform - steps[:-1]).max())
+    assert kolmogorov(distance * NUM_SAMPLES**0.5) > 0.001
+    assert (drawn == noise(np.array(seed), np.array(3), np.arange(NUM_SAMPLES))[0]).all()
 
 
 def test_noise_of_fixed_arguments_never_changes() -> None:

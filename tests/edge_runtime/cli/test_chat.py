@@ -25,6 +25,7 @@ from outrider import catalog
 from outrider.manifest import Source, file_sha256
 from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S, Run, home, run, verifier
 from tests.export.models import write_gguf
+from tests.warm import Forked
 
 __all__ = ["home", "run"]  # fixtures
 
@@ -212,13 +213,12 @@ def test_words_are_told_apart_on_a_terminal(
 def test_control_c_stops_the_answer_and_not_the_chat() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        process = subprocess.Popen(
-            [*COMMAND, "chat", "stop", *TINY, "--verifier", address, "--mode", "strict"],
+        process = Forked(
+            ["outrider", "chat", "stop", *TINY, "--verifier", address, "--mode", "strict"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
         )
         process.stdin.write("hello\n")
         process.stdin.flush()
@@ -238,9 +238,10 @@ def test_control_c_stops_the_answer_and_not_the_chat() -> None:
 def on_a_terminal(*arguments: str, **environment: str) -> Iterator[tuple[int, Callable[[str], str]]]:
     """The chat in a terminal of its own: where to type, and how to wait for words. It ends well."""
     master, slave = pty.openpty()
+    start, command = (subprocess.Popen, COMMAND) if "PYTHONPATH" in environment else (Forked, ["outrider"])
     environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment}
-    process = subprocess.Popen(
-        [*COMMAND, "chat", "seen", *TINY, *arguments],
+    process = start(
+        [*command, "chat", "seen", *TINY, *arguments],
         stdin=slave,
         stdout=slave,
         stderr=slave,

@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -49,10 +48,10 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
 
 
 def test_the_environment_s_token_wins_and_a_token_goes_with_its_verifier(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config_path().write_text('verifier = "http://127.0.0.1:9"\ntoken_file = "no.token"\ntarget = "tiny"\n')
-    assert defaults()["sync"]["token_file"] == str(tmp_path / "no.token")
+    assert defaults()["sync"]["token_file"] == str(config_path().parent / "no.token")
     assert "no.token cannot be read" in run(*ASK, "--strict").stderr
     other = run(*ASK, "--strict", "--verifier", "http://127.0.0.1:1")
     assert "no.token" not in other.stderr

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from cloud_verifier.signing import load_signer
@@ -25,6 +27,7 @@ from outrider.choice import SamplingParams
 from outrider.manifest import Source, file_sha256
 from outrider.wire import Open, Opened, Params, pack_ids
 from tests.export.models import write_gguf
+from tests.warm import Forked
 
 COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
 LIMIT_S = 60
@@ -73,9 +76,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @contextmanager
 def verifier(*arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    process = subprocess.Popen(
-        [*COMMAND, "verifier", "tiny", "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
-    )
+    process = Forked(["outrider", "verifier", "tiny", "--port", "0", *arguments], stderr=subprocess.PIPE, text=True)
     try:
         for line in process.stderr:
             if found := re.search(r"http://\S+", line):
@@ -344,12 +345,8 @@ LONG = ("--target", "tiny", "--threads", "1", "--max-tokens", "100000", "--conte
 
 def endless(*more: str) -> "subprocess.Popen[str]":
     """A generation over a slow line: its verifier is stopped and continued by hand."""
-    return subprocess.Popen(
-        [*COMMAND, "generate", "hello", *LONG, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
+    return Forked(
+        ["outrider", "generate", "hello", *LONG, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -357,7 +354,9 @@ def test_a_verifier_that_dies_mid_way_ends_it_with_a_reason() -> None:
     with verifier("--threads", "1", "--context", "256") as (address, server):
         server.send_signal(signal.SIGSTOP)
         process = endless("--verifier", address)
-        time.sleep(2.0)  # it waits for the verifier by now, or will find it gone
+        port = urlsplit(address).port
+        while not any(each.raddr and each.raddr.port == port for each in psutil.Process(process.pid).net_connections()):
+            time.sleep(0.01)  # it does not wait for the verifier yet
         server.kill()
         _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1

@@ -16,8 +16,8 @@ import pytest
 
 from edge_runtime.cli import main
 from tests.edge_runtime.api.tiny import HELLO, client, write_store
+from tests.warm import Forked
 
-COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
 TINY = ("--threads", "1", "--context", "512")
 LIMIT_S = 60
 KEY = "a-key-of-this-device"
@@ -37,7 +37,7 @@ def _use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def command(*words: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Gives the address that it says it answers at."""
-    process = subprocess.Popen([*COMMAND, *words, "--port", "0", *TINY], stderr=subprocess.PIPE, text=True)
+    process = Forked(["outrider", *words, "--port", "0", *TINY], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:

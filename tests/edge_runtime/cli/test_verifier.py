@@ -19,9 +19,10 @@ from edge_runtime.cli.access import TOKEN_VARIABLE
 from edge_runtime.links import WebSocketLink
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
-from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S, TINY, Done, Run
+from tests.edge_runtime.cli.test_generate import LIMIT_S, TINY, Done, Run
 from tests.edge_runtime.test_session import GREEDY, collect, request_of
 from tests.export.models import write_gguf
+from tests.warm import Forked
 
 ANY = ("--host", "0.0.0.0", "--port", "0")
 
@@ -70,8 +71,8 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @contextmanager
 def verifier(*arguments: str) -> Iterator[str]:
-    process = subprocess.Popen(
-        [*COMMAND, "verifier", "tiny", "--threads", "1", "--context", "256", *arguments],
+    process = Forked(
+        ["outrider", "verifier", "tiny", "--threads", "1", "--context", "256", *arguments],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -260,7 +260,7 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-@pytest.mark.skipif(not has_cuda(), reason="needs a CUDA device")
+@pytest.mark.skipif("not has_cuda()", reason="needs a CUDA device")
 def test_recorded_passes_say_what_plain_ones_say(hf_folder: ModelFolder) -> None:
     """The same calls thrice: run plainly, recorded, replayed. bfloat16 against float32, so near and not equal."""
     settings = EngineSettings(max_context=256, max_sequences=3, provider="cuda")
