@@ -36,7 +36,7 @@ def test_counts_are_as_written() -> None:
 
 
 @pytest.mark.weights
-def test_counts_on_a_real_model_are_as_written(real_store: None) -> None:
+def test_counts_on_a_real_model_are_as_written() -> None:
     sentences = judge(written(WEIGHTS_FILE), measured(on_weights), SAME_WEIGHTS)
     assert not sentences, "\n".join(sentences)
 
