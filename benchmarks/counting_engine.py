@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outrider.engines.base import Chunk, Logits
 from outrider.engines.sequences import Sequences
@@ -16,7 +17,7 @@ class CountingEngine:
 
     name = "counting"
     n_vocab = 64
-    id_map = None
+    id_map: NDArray[np.int32] | None = None
     max_chunk = 512
     can_truncate = True
     supports_tree = False

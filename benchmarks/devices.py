@@ -1,4 +1,4 @@
-"""Devices that `benchmarks.service` starts in a process of their own: one Job as JSON comes in, a Result goes out.
+"""Devices that `benchmarks.service` has in a process of their own: Jobs come in, a line each, what was Heard goes out.
 
 Without the process of its own a device's work would be counted as the service's.
 """
@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from benchmarks.pinned import tell
+from benchmarks.record import Answer
 from edge_runtime.drafters import Drafter, LookupDrafter
-from edge_runtime.events import Finished
+from edge_runtime.events import Token
 from edge_runtime.links import WebSocketLink
 from edge_runtime.pacing import Pace
 from edge_runtime.parts import open_drafter
@@ -23,7 +25,7 @@ from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
 from outrider.wire import Draft, Open, Params, Verified, pack_ids, unpack_ids
 
-__all__ = ["Job", "Result"]
+__all__ = ["Heard", "Job"]
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -44,15 +46,15 @@ class Job(msgspec.Struct, frozen=True):
     num_drafts: int = 4
 
 
-class Result(msgspec.Struct, frozen=True):
-    token_ids: list[list[int]]  # what each prompt was answered with
+class Heard(msgspec.Struct, frozen=True):
+    answers: list[Answer]  # one a prompt
     num_messages: int
     elapsed_s: float
     busy_s: float  # processor time of this process meanwhile
 
 
-async def run(job: Job) -> Result:
-    answers: list[list[int]] = [[] for _ in job.prompts]
+async def run(job: Job) -> Heard:
+    answers: list[Answer | None] = [None for _ in job.prompts]
     counts = [0] * len(job.prompts)
     drafters = [_drafter(job) for _ in range(min(job.num_sessions, len(job.prompts)))]
 
@@ -69,7 +71,7 @@ async def run(job: Job) -> Result:
     for drafter in drafters:
         if drafter is not None:
             drafter.close()
-    return Result(answers, sum(counts), elapsed_s, busy_s)
+    return Heard([each for each in answers if each is not None], sum(counts), elapsed_s, busy_s)
 
 
 def _drafter(job: Job) -> Drafter | None:
@@ -80,18 +82,18 @@ def _drafter(job: Job) -> Drafter | None:
     return open_drafter(job.drafter, catalog.find(job.target), EngineSettings(num_threads=1, max_context=2048))
 
 
-async def _generate(job: Job, prompt: Sequence[int], drafter: Drafter | None) -> list[int]:
+async def _generate(job: Job, prompt: Sequence[int], drafter: Drafter | None) -> Answer:
     request = GenerationRequest(prompt, job.max_tokens, stop_ids=job.stop_ids, vocabulary=job.vocabulary)
     token_ids = []
     with ThreadPoolExecutor(1) as executor:
-        async for event in Session(WebSocketLink(job.url), drafter, Pace(), executor).generate(request):
-            if isinstance(event, Finished):
-                break
-            token_ids.append(event.token_id)
-    return token_ids
+        session = Session(WebSocketLink(job.url), drafter, Pace(), executor)
+        async for event in session.generate(request):
+            if isinstance(event, Token):
+                token_ids.append(event.token_id)
+    return Answer.of(token_ids, session.report)
 
 
-async def _count(job: Job, prompt: Sequence[int]) -> tuple[list[int], int]:
+async def _count(job: Job, prompt: Sequence[int]) -> tuple[Answer, int]:
     """The answer, and how many messages it took, both ways."""
     link = WebSocketLink(job.url)
     await link.open()
@@ -110,15 +112,22 @@ async def _count(job: Job, prompt: Sequence[int]) -> tuple[list[int], int]:
     )
     num_messages, frontier = 1, len(prompt)
     token_ids: list[int] = []
+    began_s = first_s = time.perf_counter()
+    passes = 0
     while True:
         message = await link.receive()
         num_messages += 1
         if not isinstance(message, Verified):
             continue
+        first_s = first_s if token_ids else time.perf_counter()
+        passes += 1
         token_ids += unpack_ids(message.token_ids)
         if message.finish:
             await link.close()
-            return token_ids, num_messages
+            answer = Answer(
+                token_ids=token_ids, seconds=time.perf_counter() - first_s, first_s=first_s - began_s, passes=passes
+            )
+            return answer, num_messages
         frontier = len(prompt) + len(token_ids)
         drafts = [(token_ids[-1] + step) % job.num_vocab for step in range(1, 1 + job.num_drafts)]
         await link.send(Draft(0, frontier, pack_ids(drafts[: limit - frontier - 1]), b""))
@@ -126,5 +135,5 @@ async def _count(job: Job, prompt: Sequence[int]) -> tuple[list[int], int]:
 
 
 if __name__ == "__main__":
-    told = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(run(told))))
+    for line in sys.stdin.buffer:
+        tell(asyncio.run(run(msgspec.json.decode(line, type=Job))))

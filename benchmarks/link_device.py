@@ -1,6 +1,6 @@
 """The device's core of `benchmarks.link`: real sessions over real sockets, in a process of its own.
 
-Setup comes in, Ready goes out; from then on each Generation is answered with a Run, each Tracing with a Trace. The
+Setup comes in, Ready goes out; from then on a Generation is answered with what was Heard, a Tracing with a Trace. The
 drafter and the pace live on from one to the next, as in a running app; what the drafter cached of an answer does not.
 """
 
@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 from websockets.frames import Frame, Opcode
 
-from benchmarks.link_verifier import SETTINGS, keep_prompt
+from benchmarks.link_record import Wire
+from benchmarks.link_verifier import engine_settings, keep_prompt
+from benchmarks.options import COUNTING
 from benchmarks.pinned import next_line, tell
-from benchmarks.service import COUNTING
+from benchmarks.record import Answer
 from benchmarks.traces import Trace
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.drafters import Drafter, LookupDrafter, Proposal
@@ -29,12 +31,24 @@ from outrider.choice import SamplingParams
 from outrider.framing import to_frame
 from outrider.wire import Down, Draft, Up, Verified
 
-__all__ = ["Generation", "Ready", "Run", "Setup", "Tracing", "Wire"]
+__all__ = [
+    "FixedPace",
+    "Generation",
+    "Heard",
+    "MeteredLink",
+    "Ready",
+    "Setup",
+    "Tracing",
+    "framed_bytes",
+    "generate",
+    "trace",
+]
 
 
 class Setup(msgspec.Struct, frozen=True):
     target: str
     drafter: str
+    threads: int = 1
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -63,26 +77,10 @@ class Tracing(msgspec.Struct, frozen=True, tag=True):
     token_ids: list[int]
 
 
-class Wire(msgspec.Struct):
-    """Drafts up and tokens down, WebSocket framing included; what opens a session is not counted."""
+class Heard(msgspec.Struct, frozen=True):
+    """The answer, and what it took the device."""
 
-    num_up: int = 0
-    bare_up: int = 0  # bytes without padding
-    padded_up: int = 0  # and with it
-    largest_up: int = 0  # without
-    num_down: int = 0
-    bare_down: int = 0
-    padded_down: int = 0
-
-
-class Run(msgspec.Struct, frozen=True):
-    token_ids: list[int]
-    tokens_per_s: float  # from the first token's arrival on
-    first_token_ms: float
-    total_ms: float
-    num_passes: int
-    num_drafted: int
-    num_accepted: int
+    answer: Answer
     wire: Wire
     num_guesses: int  # that the drafter made, sent or not,
     drafting_ms: float  # and how long it took over them
@@ -92,8 +90,8 @@ class Run(msgspec.Struct, frozen=True):
 class MeteredLink(WebSocketLink):
     """Counts what passes, with its padding and without."""
 
-    def __init__(self, url: str, *, token: str) -> None:
-        super().__init__(url, token=token)
+    def __init__(self, url: str, *, token: str = "", is_padded: bool = True) -> None:
+        super().__init__(url, token=token, is_padded=is_padded)
         self.wire = Wire()
 
     async def send(self, message: Up) -> None:
@@ -164,7 +162,7 @@ class OneGuess(AheadPace):
         return len(confidences)
 
 
-async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -> Run:
+async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -> Heard:
     pace: Pace = Pace() if job.num_drafts == 0 else ahead if job.num_drafts < 0 else FixedPace(job.num_drafts)
     if drafter is not None:
         keep_prompt(drafter, [] if job.is_cold else job.prompt)
@@ -191,15 +189,8 @@ async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -
         async for event in session.generate(request):
             if isinstance(event, Token):
                 token_ids.append(event.token_id)
-    report = session.report
-    return Run(
-        token_ids,
-        report.tokens_per_s,
-        report.first_token_ms,
-        report.total_ms,
-        report.num_passes,
-        report.num_drafted,
-        report.num_accepted,
+    return Heard(
+        Answer.of(token_ids, session.report),
         link.wire,
         timed.num_guesses if timed else 0,
         timed.elapsed_ms if timed else 0.0,
@@ -207,7 +198,8 @@ async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -
     )
 
 
-def trace(job: Tracing, drafter: Drafter) -> Trace:
+def trace(job: Tracing, drafter: Drafter | None) -> Trace:
+    drafter = drafter or LookupDrafter()  # without one nobody guesses; what the text itself would have said is told
     keep_prompt(drafter, job.prompt)
     pace, params = OneGuess(), SamplingParams()
     agrees: list[bool] = []
@@ -229,7 +221,7 @@ def trace(job: Tracing, drafter: Drafter) -> Trace:
 def load(setup: Setup) -> Drafter | None:
     if setup.target == COUNTING:
         return LookupDrafter()
-    return open_drafter(setup.drafter, catalog.find(setup.target), SETTINGS)
+    return open_drafter(setup.drafter, catalog.find(setup.target), engine_settings(setup.threads))
 
 
 async def run() -> None:

@@ -21,8 +21,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.counting_engine import CountingEngine
+from benchmarks.options import COUNTING
 from benchmarks.pinned import next_line, tell
-from benchmarks.service import COUNTING, UNHURRIED, Stopwatch, serving
+from benchmarks.service import UNHURRIED, Stopwatch, serving
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import open_verifier
 from cloud_verifier.tokens import TokenFile
@@ -38,9 +39,9 @@ from outrider.engines import EngineSettings
 from outrider.framing import from_frame, to_frame
 from outrider.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Down, Open, Opened, Verified, decode_up, unpack_ids
 
-__all__ = ["SETTINGS", "Ready", "Setup", "Take", "Taken", "keep_prompt"]
+__all__ = ["Ready", "Setup", "Take", "Taken", "engine_settings", "keep_prompt"]
 
-SETTINGS = EngineSettings(num_threads=1, max_context=2048, max_sequences=4)  # a prompt stays, for each way
+NUM_KEPT = 4  # a prompt stays, for each way
 COUNTED_MS = {rows: 1 + 0.05 * (rows - 1) for rows in range(1, 33)}
 
 
@@ -48,6 +49,7 @@ class Setup(msgspec.Struct, frozen=True):
     target: str
     drafter: str
     ways: list[str]  # each is let in by a token of its own, so that none pays for another's bad drafts
+    threads: int = 1
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -118,17 +120,22 @@ def keep_prompt(drafter: Drafter, prompt: list[int]) -> None:
     drafter.prefill([*prompt, 0, 0])
 
 
+def engine_settings(num_threads: int) -> EngineSettings:
+    """Of both processes."""
+    return EngineSettings(num_threads=num_threads, max_context=2048, max_sequences=NUM_KEPT)
+
+
 def open_target(setup: Setup, stack: AsyncExitStack) -> tuple[VerifierLoop, Drafter | None, dict[int, float]]:
     """The target running, the drafter for it, and what a pass is said to cost; closed with `stack`."""
     if setup.target == COUNTING:
-        engine = CountingEngine(SETTINGS.max_sequences)
+        engine = CountingEngine(NUM_KEPT)
         loop = VerifierLoop(Verifier(engine, target=COUNTING, vocabulary="", pass_ms=COUNTED_MS))
         stack.callback(loop.close)
         return loop, LookupDrafter(), COUNTED_MS
     folder = catalog.find(setup.target)
-    target = open_verifier(folder, SETTINGS)
+    target = open_verifier(folder, engine_settings(setup.threads))
     stack.callback(target.close)
-    drafter = open_drafter(setup.drafter, folder, SETTINGS)
+    drafter = open_drafter(setup.drafter, folder, engine_settings(setup.threads))
     if drafter is not None:
         stack.callback(drafter.close)
     return target.loop, drafter, target.pass_ms
@@ -141,7 +148,7 @@ async def run() -> None:
         stopwatch = Stopwatch()
         verifier.verifier.on_pass.append(stopwatch)
         file = TokenFile(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tokens.json")
-        tokens = {way: file.add(way)[1] for way in setup.ways}
+        tokens = {way: file.add(f"way-{number}")[1] for number, way in enumerate(setup.ways)}
         url = stack.enter_context(serving(verifier, dataclasses.replace(UNHURRIED, tokens=file)))
         door = await stack.enter_async_context(
             serve(

@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
@@ -17,7 +16,6 @@ __all__ = ["Pinned", "cores", "next_line", "tell"]
 
 A = TypeVar("A", bound=msgspec.Struct)
 
-ROOT = Path(__file__).parent.parent
 MAX_LINE = 2**26
 END_S = 30.0
 
@@ -44,20 +42,23 @@ class Pinned:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=MAX_LINE,
-            cwd=ROOT,
             preexec_fn=functools.partial(os.sched_setaffinity, 0, {self._core}) if can_pin else None,
         )
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """The end of its questions is its end."""
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        """The end of its questions is its end. Raises RuntimeError when it does not end, or badly."""
         process = self._running()
+        assert process.stdin is not None
+        process.stdin.close()
         try:
             async with asyncio.timeout(END_S):
                 await process.communicate()
         except TimeoutError:
             process.kill()
             await process.communicate()
+        if process.returncode and error is None:
+            raise RuntimeError(f"{self._module} ended with status {process.returncode}; see what it said above")
 
     async def ask(self, question: msgspec.Struct, expected: type[A]) -> A:
         """Raises RuntimeError when it has ended; why, it said on standard error."""

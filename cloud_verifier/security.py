@@ -1,8 +1,8 @@
 """Who is let in. Every request and every socket passes here first; what is not let in reaches no door.
 
-With tokens: whoever shows one that is live. Without: everybody, but only under a name of this machine and from no web
-page but the service's own, since a browser on it can be made to call here. Knows nothing of what the doors do or how
-much anybody may use.
+With tokens: whoever shows one that is live, in a header or, as a web page's socket must, as a subprotocol. Without:
+everybody, but only under a name of this machine and from no web page but the service's own, since a browser on it can
+be made to call here. Knows nothing of what the doors do or how much anybody may use.
 """
 
 import ipaddress
@@ -20,6 +20,7 @@ __all__ = ["ANONYMOUS", "OPEN_PATHS", "Gate", "credential_of", "is_own_name", "i
 
 ANONYMOUS = ""  # the credential of whoever comes where there are no tokens
 OPEN_PATHS = frozenset({"/healthz"})  # says only that somebody is alive
+TOKEN_PREFIX = "outrider.token."  # noqa: S105  of the subprotocol that shows a token: a page can set no header there
 BODY_TYPES = frozenset({b"application/json", b"application/msgpack"})  # a web page cannot send these unasked
 HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9.-]+))(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
@@ -60,7 +61,7 @@ class Gate:
             return
         credential = ANONYMOUS
         if self._tokens is not None:
-            credential = self._tokens.credential_of(_bearer(headers)) or ""
+            credential = self._tokens.credential_of(_bearer(headers) or _offered(scope)) or ""
             if not credential:
                 raise Unauthorized("no valid token was shown; send one as Authorization: Bearer TOKEN")
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -79,11 +80,12 @@ async def credential_of(connection: HTTPConnection) -> str:
 def is_own_origin(scope: Scope) -> bool:
     """Whether a web page that asks was loaded from here, under a name of this machine."""
     hosts, origins = (_values(scope["headers"], name) for name in (b"host", b"origin"))
+    scheme = str(scope["scheme"]).replace("ws", "http")
     try:
         _check_host(hosts)
     except Forbidden:
         return False
-    return origins == [b"%s://%s" % (scope["scheme"].encode(), hosts[0])]
+    return origins == [b"%s://%s" % (scheme.encode(), hosts[0])]
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
@@ -95,6 +97,13 @@ def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     values = _values(headers, b"authorization")
     scheme, _, secret = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
     return secret.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _offered(scope: Scope) -> bytes:
+    """The token that a socket's handshake offers as a subprotocol; empty for none or several."""
+    offered: list[str] = scope.get("subprotocols", [])
+    tokens = [name.removeprefix(TOKEN_PREFIX) for name in offered if name.startswith(TOKEN_PREFIX)]
+    return tokens[0].encode() if len(tokens) == 1 else b""
 
 
 def _check_host(values: list[bytes]) -> None:

@@ -21,7 +21,7 @@ from websockets.frames import Frame
 from cloud_verifier.drain import DrainingServer
 from cloud_verifier.guard import MAX_HEAD_BYTES, Bucket, max_message_bytes
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_app
+from cloud_verifier.service import Site, create_app
 from cloud_verifier.settings import DoorSettings, ServiceSettings
 from outrider.errors import InvalidParameter
 
@@ -37,11 +37,14 @@ MALFORMED = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def create_server(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> uvicorn.Server:
+def create_server(
+    verifier: VerifierLoop, settings: ServiceSettings | None = None, site: Site | None = None
+) -> uvicorn.Server:
     """The service over a running verifier, ready to run on sockets of the caller's."""
     settings = settings or ServiceSettings()
     max_bytes = max_message_bytes(verifier.verifier.max_context)
-    config = bounded(create_app(verifier, settings), settings, max_bytes)  # what was open was drained: 1 s is enough
+    app = create_app(verifier, settings, site)
+    config = bounded(app, settings, max_bytes)  # what was open was drained: 1 s is enough
     return _VerifierServer(config, verifier, settings.grace_s)
 
 

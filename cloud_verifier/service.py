@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, FastAPI, WebSocket
 from starlette.middleware import Middleware
@@ -22,12 +22,21 @@ from cloud_verifier.tokens import TokenFile
 from cloud_verifier.tracing import configured_tracer
 from outrider.wire import STREAM_PATH
 
-__all__ = ["create_app"]
+__all__ = ["Site", "create_app"]
 
 WATCH_S = 1.0  # between two looks at whether a token was revoked
 
 
-def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) -> FastAPI:
+class Site(Protocol):
+    """A web page beside the doors, which may ask them. `paths` are open to all."""
+
+    paths: frozenset[str]
+
+    def add(self, app: FastAPI) -> None:
+        """Routes for the paths, and for what else it has."""
+
+
+def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None, site: Site | None = None) -> FastAPI:
     """The application over a running verifier, which stays the caller's to close."""
     settings = settings or ServiceSettings()
     telemetry = Telemetry(verifier, configured_tracer())
@@ -47,7 +56,7 @@ def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) 
         lifespan=lifespan,
         middleware=[
             Middleware(ObserveRequests, metrics=telemetry.metrics),
-            Middleware(Gate, settings=settings),
+            Middleware(Gate, settings=settings, page=site.paths if site else ()),
             Middleware(Guard, settings=settings, max_body_bytes=max_body_bytes(verifier.verifier.max_context)),
         ],
     )
@@ -56,6 +65,9 @@ def create_app(verifier: VerifierLoop, settings: ServiceSettings | None = None) 
     add_rest(app, verifier, telemetry, settings.model, settings.engine)
     if settings.tokens is None and not settings.is_public:
         add_pages(app)
+
+    if site is not None:
+        site.add(app)
 
     @app.websocket(STREAM_PATH)
     async def stream(socket: WebSocket, credential: Annotated[str, Depends(credential_of)]) -> None:

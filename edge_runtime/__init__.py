@@ -8,22 +8,50 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_runtime.answer import Piece
-    from edge_runtime.events import Alone, Finished, Retracted, Token
+    from edge_runtime.events import Alone, Finished, Retracted, Standing, Token
     from edge_runtime.journal import Journal
+    from edge_runtime.options import Options, TokenIds
+    from edge_runtime.report import Report
     from edge_runtime.runtime import Runtime
     from outrider.choice import SamplingParams
+    from outrider.constraint import Grammar
+    from outrider.engines import EngineSettings
+    from outrider.search import SearchParams
 
-__all__ = ["Alone", "Finished", "Journal", "Piece", "Retracted", "Runtime", "SamplingParams", "Token"]
+__all__ = [
+    "Alone",
+    "EngineSettings",
+    "Finished",
+    "Grammar",
+    "Journal",
+    "Options",
+    "Piece",
+    "Report",
+    "Retracted",
+    "Runtime",
+    "SamplingParams",
+    "SearchParams",
+    "Standing",
+    "Token",
+    "TokenIds",
+]
 
 HOMES = {
     "Alone": "edge_runtime.events",
+    "EngineSettings": "outrider.engines",
     "Finished": "edge_runtime.events",
+    "Grammar": "outrider.constraint",
     "Journal": "edge_runtime.journal",
+    "Options": "edge_runtime.options",
     "Piece": "edge_runtime.answer",
+    "Report": "edge_runtime.report",
     "Retracted": "edge_runtime.events",
     "Runtime": "edge_runtime.runtime",
     "SamplingParams": "outrider.choice",
+    "SearchParams": "outrider.search",
+    "Standing": "edge_runtime.events",
     "Token": "edge_runtime.events",
+    "TokenIds": "edge_runtime.options",
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from edge_runtime.pacing import Pace
 
-__all__ = ["MAX_AHEAD", "AheadPace"]
+__all__ = ["MAX_AHEAD", "MIN_REACH", "AheadPace"]
 
 MAX_AHEAD = 64  # guesses beyond what was heard: a round trip of 300 ms on a fast verifier has use for as many
 MIN_REACH = 0.05  # that all guesses up to the next one are right
@@ -23,8 +23,8 @@ MAX_MESSAGE = 8  # guesses in one message: 60 bytes with its framing
 
 
 class AheadPace(Pace):
-    def __init__(self) -> None:
-        super().__init__(None)
+    def __init__(self, min_reach: float = MIN_REACH) -> None:
+        super().__init__(None, min_reach)
         self._reach = 1.0
         self._step = 1
         self._is_stale = False
@@ -51,13 +51,13 @@ class AheadPace(Pace):
     def wants_another(self, source: str, reach: float, num_drafts: int) -> bool:
         if self.rests or self._is_stale or num_drafts >= self._step:
             return False
-        return self._reach * reach * self._calibration.average(source) >= MIN_REACH
+        return self._reach * reach * self._calibration.average(source) >= self._min_reach
 
     def num_worthwhile(self, source: str, confidences: Sequence[float]) -> int:
         reach = 0.0 if self.rests else self._reach
         for number, confidence in enumerate(confidences[:MAX_MESSAGE]):
             reach *= self.chance(source, confidence)
-            if reach < MIN_REACH:
+            if reach < self._min_reach:
                 return number
         return min(len(confidences), MAX_MESSAGE)
 

@@ -21,9 +21,13 @@ UNKNOWN_ROW_SHARE = 0.05  # of a turn, for each draft, where the verifier's cost
 
 
 class Pace:
-    """`pass_ms`: the verifier's milliseconds for a pass over k tokens, for k from 1 on without gaps; None: unknown."""
+    """`pass_ms`: the verifier's milliseconds for a pass over k tokens, for k from 1 on without gaps; None: unknown.
 
-    def __init__(self, pass_ms: Mapping[int, float] | None = None) -> None:
+    `min_reach`: the chance that all drafts up to the next are right, below which it is not wanted, whatever it costs.
+    """
+
+    def __init__(self, pass_ms: Mapping[int, float] | None = None, min_reach: float = 0.0) -> None:
+        self._min_reach = min_reach
         self._known_ms = PassCost(pass_ms) if pass_ms else None
         self._turn_ms = 0.0  # a turn's length, where pass costs are unknown
         self._tokens = 0.0
@@ -51,10 +55,16 @@ class Pace:
         accepted with probability `reach`."""
         row_ms = self.pass_ms(num_drafts + 2) - self.pass_ms(num_drafts + 1)
         cost_ms = self._draft_ms.get(source, 0.0) + row_ms
-        return reach * self._calibration.average(source) >= self.rate * cost_ms
+        return reach * self._calibration.average(source) >= max(self._min_reach, self.rate * cost_ms)
 
     def num_worthwhile(self, source: str, confidences: Sequence[float]) -> int:
         """How many of the drafts that are there already are worth their place in the pass."""
+        reach = 1.0
+        for number, confidence in enumerate(confidences):
+            reach *= self.chance(source, confidence)
+            if reach < self._min_reach:
+                confidences = confidences[:number]
+                break
         return self._best(source, confidences)[0]
 
     def prefers(self, source: str, confidences: Sequence[float], other: str) -> bool:

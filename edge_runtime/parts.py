@@ -13,10 +13,21 @@ from outrider.past_texts import PastTexts
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
-__all__ = ["DEFAULT_DRAFTER", "DEFAULT_TARGET", "open_drafter", "past_of", "tokenizer_source"]
+__all__ = [
+    "AFTER_LOOKUP",
+    "DEFAULT_DRAFTER",
+    "DEFAULT_TARGET",
+    "auto_drafter",
+    "drafting_model",
+    "open_drafter",
+    "past_of",
+    "tokenizer_source",
+]
 
 DEFAULT_TARGET = "qwen2.5-coder-1.5b-onnx"
 DEFAULT_DRAFTER = "qwen2.5-coder-0.5b-onnx-trim"
+WORDS = ("auto", "none", "lookup")  # drafters without a model's name
+AFTER_LOOKUP = "lookup+"  # before a model's name: the text first, the model where the text has nothing as good
 MAX_PAST = 2**18  # tokens of past texts: some MiB, and half a second to get ready
 
 
@@ -30,8 +41,8 @@ def tokenizer_source(drafter: str, vocabulary: str = "") -> str:
             if catalog.find(name).manifest.tokenizer_fingerprint == vocabulary:
                 return name
         raise NotHere(f"no model on this machine has the vocabulary {vocabulary[:12]}; pull the one it is of")
-    if drafter not in ("auto", "none", "lookup"):
-        return drafter
+    if model := drafting_model(drafter):
+        return model
     return DEFAULT_DRAFTER if DEFAULT_DRAFTER in catalog.stored() else DEFAULT_TARGET
 
 
@@ -45,26 +56,39 @@ def open_drafter(
     """The drafter for `--drafter NAME`, for this target, of which it reads no more than the tokenizer.
 
     "none": None. "lookup": the text itself, and the `past` texts. A model's name: that model, by way of the text where
-    its vocabulary is another. "auto": lookup, and the default drafter behind it where that is on this machine and
-    speaks the target's vocabulary. Raises what `find` and `TextCodec` do.
+    its vocabulary is another. "lookup+" and a model's name: the text, and that model behind it. "auto": what
+    `auto_drafter` says. Raises what `find` and `TextCodec` do.
     """
+    if name == "auto":
+        name = auto_drafter(target)
     if name == "none":
         return None
     if name == "lookup":
         return LookupDrafter(past)
-    if name == "auto":
-        try:
-            folder = catalog.find(DEFAULT_DRAFTER)
-        except (NotHere, UnknownModel):
-            return LookupDrafter(past)
-        if not _same_vocabulary(folder, target):
-            return LookupDrafter(past)
-        return CascadeDrafter(LookupDrafter(past), _model_drafter(folder, settings, progress))
+    if name.startswith(AFTER_LOOKUP):
+        model = open_drafter(name.removeprefix(AFTER_LOOKUP), target, settings, progress)
+        return CascadeDrafter(LookupDrafter(past), model) if model is not None else LookupDrafter(past)
     folder = catalog.find(name)
     if _same_vocabulary(folder, target):
         return _model_drafter(folder, settings, progress)
     own_codec, target_codec = TextCodec(folder), TextCodec(target)
     return CrossVocabularyDrafter(_model_drafter(folder, settings, progress), own_codec, target_codec)
+
+
+def auto_drafter(target: ModelFolder) -> str:
+    """What "auto" stands for: lookup, and the default drafter behind it where that is on this machine and speaks the
+    target's vocabulary."""
+    try:
+        folder = catalog.find(DEFAULT_DRAFTER)
+    except (NotHere, UnknownModel):
+        return "lookup"
+    return AFTER_LOOKUP + DEFAULT_DRAFTER if _same_vocabulary(folder, target) else "lookup"
+
+
+def drafting_model(drafter: str) -> str:
+    """The model in a drafter's name; "" where it has none."""
+    name = drafter.removeprefix(AFTER_LOOKUP)
+    return "" if name in WORDS else name
 
 
 def past_of(journal: Journal, vocabulary: str) -> PastTexts:

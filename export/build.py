@@ -46,7 +46,8 @@ def build(
     folder = None if is_forced else present(destination, recipe)
     if folder is None:
         refuse_foreign(destination)
-        folder = make(name, recipe, source_folder(recipe.source, progress), destination, progress)
+        source = source_folder(recipe.source, progress, has_report=has_report)
+        folder = make(name, recipe, source, destination, progress)
     if has_report and folder.manifest.report is None:
         report = make_report(folder, recipe.source, recipe.target, progress)
         folder = write_manifest(folder.path, msgspec.structs.replace(folder.manifest, report=report))
@@ -79,11 +80,11 @@ def refuse_foreign(destination: Path) -> None:
         raise UsageError(f"{destination} holds something that is not an export; name another place with --output")
 
 
-def source_folder(name: str, progress: Progress) -> ModelFolder:
+def source_folder(name: str, progress: Progress, *, has_report: bool) -> ModelFolder:
     """The source on this disk: another recipe's result is built if it is missing, a known model is fetched."""
     file = catalog.recipes().get(name)
     if file is not None:
-        return build(name, load_recipe(file), catalog.home() / name, progress)
+        return build(name, load_recipe(file), catalog.home() / name, progress, has_report=has_report)
     try:
         return catalog.find(name)
     except NotHere:

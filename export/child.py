@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+import outrider.no_telemetry  # noqa: F401  before a library is loaded
 from outrider.errors import DiskFull, EngineError, InvalidModel, MissingExtra
 from outrider.progress import Progress
 
@@ -26,12 +27,12 @@ COUNTERS = (re.compile(r"(\d+)/(\d+) \["), re.compile(r"\[ *(\d+)/ *(\d+)\]"), r
 NUM_KEPT_LINES = 40
 
 
-def require(*modules: str) -> None:
-    """Raise MissingExtra before the work begins if one of `modules` is not installed."""
+def require(*modules: str, extra: str = "export") -> None:
+    """Raise MissingExtra before the work begins if one of `modules`, which `extra` brings, is not installed."""
     for module in modules:
         if find_spec(module) is None:
             raise MissingExtra(
-                f'this export needs {module}, which is not installed; run: pip install "outrider[export]"'
+                f'this export needs {module}, which is not installed; run: pip install "outrider[{extra}]"'
             )
 
 

@@ -47,7 +47,7 @@ def build_gguf(source: ModelFolder, output: Path, work: Path, quantization: str,
         )
     if source.manifest.id_map is not None:
         raise UsageError(f"{source.name} has a trimmed vocabulary; quantize the model it was trimmed from")
-    require("llama_cpp")
+    require("llama_cpp", extra="gguf")
     job = Job(str(source.model_file), str(output), quantization)
     work.mkdir()
     try:

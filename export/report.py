@@ -21,7 +21,17 @@ from outrider.manifest import ModelFolder
 from outrider.progress import Progress
 from outrider.tokens import TextCodec
 
-__all__ = ["Comparison", "compare", "divergence", "make_report", "tokens_per_pass"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "compare_with",
+    "divergence",
+    "make_report",
+    "milliseconds_per_token",
+    "summary",
+    "tokens_per_pass",
+    "write",
+]
 
 PROMPTS = {
     "code": (
@@ -102,9 +112,15 @@ def against(
 
 def compare(engine: Engine, reference: Engine, prompt: Sequence[int], stop_ids: Sequence[int]) -> Comparison:
     """The reference writes a greedy continuation of `prompt`; the export reads it, and each position is compared."""
+    return compare_with(engine, prompt, *write(reference, prompt, stop_ids, NUM_TOKENS))
+
+
+def compare_with(
+    engine: Engine, prompt: Sequence[int], text: Sequence[int], expected_rows: Sequence[NDArray[np.float32]]
+) -> Comparison:
+    """The same with what a reference wrote, and the logits it chose from."""
     comparison = Comparison()
     kept = None if engine.id_map is None else np.asarray(engine.id_map)
-    text, expected_rows = write(reference, prompt, stop_ids)
     for choice, expected, found in zip(text, expected_rows, read(engine, prompt, text), strict=True):
         guess = int(np.argmax(found))
         kl, mass = divergence(expected, found, kept)
@@ -115,14 +131,14 @@ def compare(engine: Engine, reference: Engine, prompt: Sequence[int], stop_ids: 
 
 
 def write(
-    engine: Engine, prompt: Sequence[int], stop_ids: Sequence[int]
+    engine: Engine, prompt: Sequence[int], stop_ids: Sequence[int], num_tokens: int
 ) -> tuple[list[int], list[NDArray[np.float32]]]:
     """The greedy continuation and the logits that each of its tokens was chosen from."""
     text: list[int] = []
     rows: list[NDArray[np.float32]] = []
     with sequence(engine) as own:
         fed: Sequence[int] = prompt
-        while len(text) < NUM_TOKENS and (not text or text[-1] not in stop_ids):
+        while len(text) < num_tokens and (not text or text[-1] not in stop_ids):
             rows.append(engine.extend([Chunk(own, fed)])[0][-1].copy())
             text.append(int(np.argmax(rows[-1])))
             fed = text[-1:]

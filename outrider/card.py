@@ -8,8 +8,9 @@ import msgspec
 
 from outrider.errors import InvalidModel
 
-__all__ = ["Card", "HubSource", "PypiSource", "card_files", "load_card", "toml_kind"]
+__all__ = ["Card", "HubSource", "PypiSource", "card_files", "checkout", "load_card", "toml_kind"]
 
+INSTALLED = Path(__file__).parent / "cards"  # of a wheel
 # one plain path component: such a name can leave no folder
 PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, msgspec.Meta(pattern=PLAIN_NAME)]
@@ -50,12 +51,15 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pypi: PypiSource | None = None
 
 
+def checkout() -> Path | None:
+    """The checkout that the program runs from; None where it was installed, with the cards in it."""
+    return None if INSTALLED.is_dir() else INSTALLED.parents[1]
+
+
 def card_files() -> list[Path]:
     """All TOML files that came with the program: cards and recipes."""
-    package = Path(__file__).parent
-    installed = package / "cards"
-    folder = installed if installed.is_dir() else package.parent / "models"
-    return sorted(folder.glob("*.toml"))
+    source = checkout()
+    return sorted((INSTALLED if source is None else source / "models").glob("*.toml"))
 
 
 def toml_kind(path: Path) -> str | None:

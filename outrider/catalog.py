@@ -18,7 +18,7 @@ from pathlib import Path
 
 import platformdirs
 
-from outrider.card import PLAIN_NAME, Card, card_files, load_card, toml_kind
+from outrider.card import PLAIN_NAME, Card, card_files, checkout, load_card, toml_kind
 from outrider.describe import describe_gguf
 from outrider.errors import InvalidModel, NotHere, UnknownModel
 from outrider.gguf_header import is_gguf
@@ -43,9 +43,12 @@ HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95}){1,7}",
 
 
 def home() -> Path:
-    """The store: OUTRIDER_HOME, or the user's data folder."""
-    chosen = os.environ.get("OUTRIDER_HOME")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("outrider", appauthor=False))
+    """The store: OUTRIDER_HOME, else that of the checkout this runs from, else the user's data folder."""
+    if chosen := os.environ.get("OUTRIDER_HOME"):
+        return Path(chosen).expanduser()
+    if (source := checkout()) is not None:
+        return source / "models" / "store"
+    return Path(platformdirs.user_data_dir("outrider", appauthor=False))
 
 
 def cards() -> dict[str, Card]:

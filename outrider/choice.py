@@ -27,6 +27,7 @@ __all__ = [
     "best_column",
     "choose",
     "gumbel_noise",
+    "noise_bits",
     "surviving_columns",
     "top_logprobs",
 ]
@@ -158,10 +159,20 @@ def top_logprobs(logits: NDArray[np.float32], token_id: int, count: int) -> tupl
 
 
 def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Standard Gumbel noise, one value a token id: -log(-log(u)), u uniform in (0, 1) with 32 bits.
+    """Standard Gumbel noise, one value a token id: -log(-log(u)), u uniform in (0, 1) with 32 bits."""
+    noise: NDArray[np.float64] = np.add(noise_bits(seed, position, token_ids), 0.5, dtype=np.float64)
+    noise *= 2.0**-32
+    for _ in range(2):  # -log(-log(u)), in place
+        np.log(noise, out=noise)
+        np.negative(noise, out=noise)
+    return noise
 
-    The bits come from two rounds of MurmurHash3's 32-bit finalizer over the id, keyed by 64 bits mixed from seed and
-    position (SplitMix64); 32-bit integer arithmetic only, so that other languages can compute the same noise.
+
+def noise_bits(seed: int, position: int, token_ids: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """What the noise is made of: 32 bits a token id.
+
+    Two rounds of MurmurHash3's 32-bit finalizer over the id, keyed by 64 bits mixed from seed and position
+    (SplitMix64); 32-bit integer arithmetic only, so that other languages can compute the same noise.
     """
     key = _mix64(_mix64(seed) ^ position)
     bits = token_ids.astype(np.uint32)
@@ -170,12 +181,7 @@ def gumbel_noise(seed: int, position: int, token_ids: NDArray[np.integer]) -> ND
     _finalize(bits)
     bits ^= np.uint32(key >> 32)
     _finalize(bits)
-    noise: NDArray[np.float64] = np.add(bits, 0.5, dtype=np.float64)
-    noise *= 2.0**-32
-    for _ in range(2):  # -log(-log(u)), in place
-        np.log(noise, out=noise)
-        np.negative(noise, out=noise)
-    return noise
+    return bits
 
 
 def _mix64(value: int) -> int:

@@ -46,8 +46,11 @@ WANT = {
     ("profile", "tiny"): "gguf",
     ("verifier", "tiny", "--port", "0"): "server",
     ("serve", "--target", "tiny", "--port", "0"): "server",
-    ("export", "GGUF", "--format", "gguf"): "export",
+    ("export", "GGUF", "--format", "gguf"): "gguf",
+    ("export", "GGUF", "--format", "onnx"): "export",
     ("receipt", "check", "RECEIPT"): "server",
+    ("bench", "pair", "--target", "tiny", "--peers", "none"): "bench",
+    ("bench", "wire"): "bench",
 }
 Done = tuple[int, str, str]
 
@@ -175,7 +178,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     info = f"outrider-{PROJECT['version']}.dist-info"
-    packages = ("outrider", "cloud_verifier", "edge_runtime", "export")
+    packages = ("outrider", "cloud_verifier", "edge_runtime", "export", "benchmarks")
     assert {name.split("/")[0] for name in names} == {*packages, info}
     assert {f"{package}/py.typed" for package in packages} <= set(names)
     cards = {path.name for path in (ROOT / "models").glob("*.toml")}

@@ -1,7 +1,10 @@
 """What the program is made of: no code that runs data, and libraries no older than the fixes it needs."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +15,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
-    path for name in ("outrider", "cloud_verifier", "edge_runtime", "export") for path in (ROOT / name).rglob("*.py")
+    path
+    for name in ("outrider", "cloud_verifier", "edge_runtime", "export", "benchmarks")
+    for path in (ROOT / name).rglob("*.py")
 ]
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}
 CALLS = {"eval", "exec", "recv_pyobj", "load_pickle", "read_pickle"}
@@ -95,3 +100,20 @@ def test_what_is_installed_and_what_is_asked_for_meets_the_floors(name: str) -> 
 def test_every_requirement_has_a_floor() -> None:
     for requirement in requirements():
         assert re.search(r">=|==|<", str(requirement.specifier)), requirement
+
+
+def test_no_library_reports_to_its_maker(tmp_path: Path) -> None:
+    """ONNX Runtime writes the device's id where it reports; it does not where we load it, or have it loaded."""
+    loads = {
+        "bare": "import onnxruntime",
+        "engine": "import outrider.engines.onnx",
+        "doctor": "from edge_runtime.checkup.child import run_child; "
+        "assert run_child('edge_runtime.checkup.libraries', 'onnxruntime') == (['onnxruntime ok'], '')",
+    }
+    for name, load in loads.items():
+        home = tmp_path / name
+        home.mkdir()
+        environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", load], env=environment, check=True)
+    left = {name for name in loads if list((tmp_path / name).rglob("deviceid"))}
+    assert left == {"bare"}

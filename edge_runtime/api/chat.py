@@ -8,10 +8,10 @@ import msgspec
 from edge_runtime.api.logprobs import chat_logprobs
 from edge_runtime.api.replies import ChatChoice, ChatCompletion, ChatMessageReply, FinishReason, Note
 from edge_runtime.api.schemas import ToolCall
-from edge_runtime.api.telling import Confirmed, Ended, Part, Stood, TakenBack, Telling
+from edge_runtime.api.telling import Confirmed, Ended, Part, Telling
 from edge_runtime.api.tool_calls import CallSplitter
 from edge_runtime.api.writer import Header, note_of, note_of_part, note_of_step, state_of, usage_of
-from edge_runtime.events import Token
+from edge_runtime.events import Retracted, Standing, Token
 from outrider.tokens import TextCodec
 
 __all__ = ["ChatWriter"]
@@ -36,11 +36,11 @@ class ChatWriter:
 
     def choices(self, index: int, told: Telling) -> list[tuple[dict[str, Any], Note]]:
         """The chunks' choices and notes that something told becomes."""
-        if isinstance(told, TakenBack):
+        if isinstance(told, Retracted):
             return [(self._choice(index, {}), Note(state="provisional", retracted_from=told.num_chars))]
         if isinstance(told, Confirmed):
             return [(self._choice(index, {}), Note(state="verified", confirmed_to=told.num_chars))]
-        if isinstance(told, Stood):
+        if isinstance(told, Standing):
             return [(self._choice(index, {}), note_of_step(told))]
         if isinstance(told, Ended):
             rest = self._splitter(index).flush() if self._splits_calls else ""
@@ -65,7 +65,7 @@ class ChatWriter:
                 if isinstance(told, Part):
                     content, more = self._split(index, told.text)
                     text, calls, tokens = text + content, calls + more, [*tokens, *told.tokens]
-                elif isinstance(told, TakenBack):
+                elif isinstance(told, Retracted):
                     text = text[: told.num_chars]
                 elif isinstance(told, Ended):
                     text += self._splitter(index).flush() if self._splits_calls else ""

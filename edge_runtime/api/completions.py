@@ -5,9 +5,9 @@ from typing import Any
 
 from edge_runtime.api.logprobs import completion_logprobs
 from edge_runtime.api.replies import Completion, CompletionChoice, FinishReason, Note
-from edge_runtime.api.telling import Confirmed, Ended, Part, Stood, TakenBack, Telling
+from edge_runtime.api.telling import Confirmed, Ended, Part, Telling
 from edge_runtime.api.writer import Header, note_of, note_of_part, note_of_step, state_of, usage_of
-from edge_runtime.events import Token
+from edge_runtime.events import Retracted, Standing, Token
 from outrider.tokens import TextCodec
 
 __all__ = ["CompletionWriter"]
@@ -28,12 +28,12 @@ class CompletionWriter:
 
     def choices(self, index: int, told: Telling) -> list[tuple[dict[str, Any], Note]]:
         """The chunks' choices and notes that something told becomes."""
-        if isinstance(told, TakenBack):
+        if isinstance(told, Retracted):
             self._lengths[index] = told.num_chars
             return [(self._choice(index, ""), Note(state="provisional", retracted_from=told.num_chars))]
         if isinstance(told, Confirmed):
             return [(self._choice(index, ""), Note(state="verified", confirmed_to=told.num_chars))]
-        if isinstance(told, Stood):
+        if isinstance(told, Standing):
             return [(self._choice(index, ""), note_of_step(told))]
         if isinstance(told, Ended):
             return [(self._choice(index, "", _reason(told)), note_of(told))]
@@ -48,7 +48,7 @@ class CompletionWriter:
             for told in telling:
                 if isinstance(told, Part):
                     text, tokens = text + told.text, [*tokens, *told.tokens]
-                elif isinstance(told, TakenBack):
+                elif isinstance(told, Retracted):
                     text = text[: told.num_chars]
                 elif isinstance(told, Ended):
                     logprobs = completion_logprobs(self._codec, tokens, 0) if self._has_logprobs else None

@@ -5,17 +5,20 @@ so one answer at a time is drafted for; the others come from the target alone, w
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Unpack
 
 from edge_runtime.answer import Answering
 from edge_runtime.api.tasks import cancelled
+from edge_runtime.events import Finished
+from edge_runtime.journal import Journal
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
-from outrider.errors import LinkLost, Moved, UnknownModel
+from outrider.errors import LinkLost, Moved, OutriderError, UnknownModel
 
 __all__ = ["Mode", "Modes"]
 
@@ -30,7 +33,7 @@ WHY_NOT = {
 class Mode:
     """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
 
-    Whoever has `turn` is drafted for.
+    Whoever has `turn` is drafted for, and kept in `journal`, where there is one.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Mode:
     plain: Runtime | None
     turn: asyncio.Lock
     leaving: asyncio.Event
+    journal: Journal | None = None
 
     @property
     def has_target(self) -> bool:
@@ -77,26 +81,37 @@ class Mode:
             except LinkLost:
                 if has_begun or options.get("is_strict", False):
                     raise
-        async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
-            async for event in events:
-                yield event
+        name, has_ended = secrets.token_hex(8), False
+        options["conversation"] = name
+        try:
+            async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
+                async for event in events:
+                    has_ended = isinstance(event, Finished)
+                    yield event
+        finally:
+            if self.journal is not None and not has_ended:  # nobody hears the rest, so sync is not to ask for it
+                with suppress(OutriderError):
+                    await asyncio.to_thread(self.journal.stop, name)
 
 
 class Modes:
     """`runtime` has a target here, or with `is_remote` behind a link. `model` is the target's name, where it has one.
 
-    The runtime stays the caller's to close.
+    `journal` is the runtime's own, if it keeps one. Both stay the caller's to close.
     """
 
-    def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "") -> None:
+    def __init__(self, runtime: Runtime, *, is_remote: bool, model: str = "", journal: Journal | None = None) -> None:
         self._leaving = asyncio.Event()
         plain, turn = runtime.without_drafts(), asyncio.Lock()
-        auto = Mode("auto", runtime, plain, turn, self._leaving)
+        auto = Mode("auto", runtime, plain, turn, self._leaving, journal)
         found = [auto]
         if is_remote:
-            found += [replace(auto, name="hybrid"), replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock())]
+            found += [
+                replace(auto, name="hybrid"),
+                replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock(), journal=None),
+            ]
             if runtime.drafter is not None and runtime.drafter.can_answer:
-                found.append(replace(auto, name="local", runtime=runtime.alone(), plain=None))
+                found.append(replace(auto, name="local", runtime=runtime.alone(), plain=None, journal=None))
         else:
             found.append(replace(auto, name="local"))
         if model and model not in (*WHY_NOT, "auto"):

@@ -13,7 +13,7 @@ from edge_runtime.energy import EnergyMeter
 from edge_runtime.events import Finished, Retracted, Standing, Token
 from edge_runtime.report import Report
 
-__all__ = ["Confirmed", "Ended", "Part", "Stood", "TakenBack", "Telling", "telling"]
+__all__ = ["Confirmed", "Ended", "Part", "Telling", "telling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,6 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class TakenBack:
-    """Only the answer's first `num_chars` characters stay."""
-
-    num_chars: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stood:
-    """After a step so many tokens of the answer are verified, and so many guesses are ahead of them."""
-
-    num_verified: int
-    num_ahead: int
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     reason: str
     num_tokens: int
@@ -62,7 +46,7 @@ class Ended:
         return self.report.num_provisional == 0
 
 
-Telling = Part | Confirmed | TakenBack | Stood | Ended
+Telling = Part | Confirmed | Retracted | Standing | Ended
 
 
 async def telling(
@@ -108,10 +92,9 @@ async def telling(
                 unverified = [each for each in unverified if each[0] < event.position]
                 end = event.position
                 if shows_provisional and retracted:
-                    yield TakenBack(event.num_chars)
+                    yield event
             elif isinstance(event, Standing):
-                start = event.report.num_prompt
-                yield Stood(event.frontier - start, event.num_ahead, event.report)
+                yield event
             elif isinstance(event, Finished):
                 is_verified = event.report.num_provisional == 0
                 held = "" if shows_provisional else "".join(text for _, text in unverified)

@@ -12,7 +12,8 @@ import msgspec
 from edge_runtime.api.asking import Asked
 from edge_runtime.api.errors import error_reply
 from edge_runtime.api.replies import ChatCompletion, Completion, Figures, Note, Usage, event
-from edge_runtime.api.telling import Ended, Part, Stood, Telling
+from edge_runtime.api.telling import Ended, Part, Telling
+from edge_runtime.events import Standing
 from edge_runtime.report import Report
 from outrider.errors import OutriderError
 
@@ -126,9 +127,10 @@ def note_of_part(part: Part) -> Note:
     return Note(state=state_of(part.is_verified), by=msgspec.UNSET if part.by is None else list(part.by))
 
 
-def note_of_step(stood: Stood) -> Note:
-    figures = figures_of(stood.report)
-    return Note(frontier=stood.num_verified, ahead=stood.num_ahead, figures=figures)
+def note_of_step(standing: Standing) -> Note:
+    report = standing.report
+    verified = standing.frontier - report.num_prompt
+    return Note(frontier=verified, ahead=standing.num_ahead, figures=figures_of(report))
 
 
 def figures_of(report: Report, energy_j: float | None = None) -> Figures:

@@ -8,7 +8,7 @@ from edge_runtime.checkup.finding import Finding
 from edge_runtime.checkup.machine import available_bytes
 from edge_runtime.checkup.models import how, num_bytes
 from edge_runtime.checkup.verifier import Reached
-from edge_runtime.parts import DEFAULT_DRAFTER, DEFAULT_TARGET
+from edge_runtime.parts import DEFAULT_DRAFTER, DEFAULT_TARGET, drafting_model
 from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 from outrider.errors import NotHere, OutriderError, UnknownModel
@@ -54,7 +54,8 @@ def _choose_drafter(choice: Choice, drafter: str, vocabulary: str) -> ModelFolde
     if drafter != "auto":
         choice.drafter = drafter
         choice.why.append(f"the drafter {drafter} was asked for")
-        return None if drafter in ("none", "lookup") else catalog.find(drafter)
+        model = drafting_model(drafter)
+        return catalog.find(model) if model else None
     try:
         default = catalog.find(DEFAULT_DRAFTER)
     except (NotHere, UnknownModel):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import outrider.no_telemetry  # noqa: F401  before a library is loaded
 from outrider.errors import EngineError
 
 __all__ = ["run_child"]

@@ -16,6 +16,7 @@ EXTRAS = {
     "torch": ("torch", "transformers"),
     "server": ("fastapi", "uvicorn", "h11", "prometheus_client", "cryptography"),
     "chat": ("prompt_toolkit",),
+    "tune": ("optuna",),
     "constraint": ("llguidance",),
     "export": ("onnx", "onnx_ir", "gguf", "accelerate", "onnxruntime_genai"),
     "otel": ("opentelemetry",),

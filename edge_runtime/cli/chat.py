@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.asking import DrafterName, Past, TargetName, Temperature, Threads, TopK, TopP, VerifierUrl
 from edge_runtime.cli.chat_modes import MODES, Answerers, Modes
-from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.conversation import Conversation
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress
@@ -31,19 +31,9 @@ def chat(
         str | None, typer.Argument(help="The conversation's name.", show_default="the time it begins, or the latest")
     ] = None,
     goes_on: Annotated[bool, typer.Option("--continue", help="Go on with a conversation of the journal.")] = False,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="The model whose answers you want: a name or a path.",
-            show_default=f"{DEFAULT_TARGET}, or the verifier's",
-            autocompletion=model_names,
-        ),
-    ] = None,
-    verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[
-        str,
-        typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names),
-    ] = "auto",
+    target: TargetName = None,
+    verifier: VerifierUrl = None,
+    drafter: DrafterName = "auto",
     mode: Annotated[
         str | None,
         typer.Option(
@@ -54,13 +44,13 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told before everything else.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.")] = ANSWER_TOKENS,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = SamplingParams.temperature,
-    top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = SamplingParams.top_k,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens that make up p.")] = SamplingParams.top_p,
+    temperature: Temperature = SamplingParams.temperature,
+    top_k: TopK = SamplingParams.top_k,
+    top_p: TopP = SamplingParams.top_p,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = SamplingParams.seed,
-    threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    threads: Threads = 0,
     context: Annotated[int, typer.Option(help="Tokens that the conversation may have.")] = EngineSettings.max_context,
-    past: Annotated[bool, typer.Option("--past", help="Draft from what you asked and read before, as well.")] = False,
+    past: Past = False,
     no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep nothing of this.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one object for each answer instead of text.")] = False,
     token_file: TokenFile = None,

@@ -22,7 +22,7 @@ __all__ = ["FILE_VARIABLE", "OPTIONS", "Option", "Value", "change", "config_path
 Value = str | int | float | bool
 FILE_VARIABLE = "OUTRIDER_CONFIG"
 ANSWERING = ("generate", "chat", "serve")
-LINKED = (*ANSWERING, "sync", "doctor")
+LINKED = (*ANSWERING, "sync", "tune", "doctor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Option:
 
 OPTIONS = {
     "verifier": Option(str, "address of a verifier", LINKED),
-    "target": Option(str, "the model whose answers you want", (*ANSWERING, "doctor")),
+    "target": Option(str, "the model whose answers you want", (*ANSWERING, "tune", "doctor")),
     "drafter": Option(str, "who guesses ahead", (*ANSWERING, "doctor")),
     "token_file": Option(Path, "file that holds the verifier's token", LINKED),
     "ca_file": Option(Path, "authority to trust, PEM", LINKED),

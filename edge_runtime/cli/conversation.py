@@ -15,9 +15,8 @@ from outrider import catalog
 from outrider.errors import InvalidParameter
 from outrider.tokens import TextCodec
 
-__all__ = ["STOPPED", "Conversation"]
+__all__ = ["Conversation"]
 
-STOPPED = "stopped"  # how an answer has ended that the user did not want to hear out
 SHOWN = 5  # names in a sentence
 
 
@@ -70,11 +69,9 @@ class Conversation:
             self.messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
     def stopped(self) -> None:
-        """The user stopped the latest answer. Nobody is to finish it; what is provisional of it is still verified."""
-        if self._journal is not None and (latest := self._journal.generations(self.name)):
-            generation = latest[-1]
-            if generation.finish is None and not generation.provisional_ids:
-                self._journal.resume(generation.id).finish(STOPPED)
+        """The user stopped the latest answer."""
+        if self._journal is not None:
+            self._journal.stop(self.name)
 
     def waiting(self) -> list[Generation]:
         """Answers with provisional tokens, or cut short."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
-from edge_runtime.cli.completion import model_names
+from edge_runtime.cli.asking import DrafterName, Past, TargetName, Temperature, Threads, TopK, TopP, VerifierUrl
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress, write_private
 from edge_runtime.cli.show import show
@@ -28,22 +28,13 @@ __all__ = ["generate"]
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to say to the model; - reads standard input.")],
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="The model whose answer you want: a name or a path.",
-            show_default=f"{DEFAULT_TARGET}, or the verifier's",
-            autocompletion=model_names,
-        ),
-    ] = None,
-    verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[
-        str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.", autocompletion=model_names)
-    ] = "auto",
+    target: TargetName = None,
+    verifier: VerifierUrl = None,
+    drafter: DrafterName = "auto",
     max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = SamplingParams.temperature,
-    top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")] = SamplingParams.top_k,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens that make up p.")] = SamplingParams.top_p,
+    temperature: Temperature = SamplingParams.temperature,
+    top_k: TopK = SamplingParams.top_k,
+    top_p: TopP = SamplingParams.top_p,
     min_p: Annotated[float, typer.Option(help="Drop tokens below p times the likeliest.")] = SamplingParams.min_p,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = SamplingParams.seed,
     repetition_penalty: Annotated[
@@ -76,13 +67,13 @@ def generate(
         float, typer.Option(help="Of beams: above 0 favours long answers, below 0 short ones.")
     ] = SearchParams.length_penalty,
     best_of: Annotated[int, typer.Option(help="The likeliest of so many samples.")] = SearchParams.best_of,
-    threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    threads: Threads = 0,
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the chat template.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where no verifier answers; never let the drafter answer alone.")
     ] = False,
-    past: Annotated[bool, typer.Option("--past", help="Draft from what you asked and read before, as well.")] = False,
+    past: Past = False,
     no_journal: Annotated[
         bool, typer.Option("--no-journal", help="Keep nothing of this; then sync cannot finish it later.")
     ] = False,

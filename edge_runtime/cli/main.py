@@ -22,9 +22,10 @@ __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
-COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "doctor")
+COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "tune", "doctor")
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
+    "bench": "Measure what this program gives on this machine, beside what others give.",
     "config": "Set defaults of your own for the options that commands share.",
     "receipt": "Check what a verifier signed.",
     "verifier token": "Add, list and revoke the tokens that let devices use a verifier.",
@@ -107,7 +108,13 @@ def outrider(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Run a language model split over this device and a verifier: the target's exact output, sooner."""
+    """Run a language model split over this device and a verifier: the target's exact output, sooner.
+
+    The target is the big model whose answers you want, here or at a verifier.
+    The drafter is a small one on this device that guesses ahead of it.
+
+    Begin with: outrider doctor
+    """
     name = ctx.invoked_subcommand
     if no_config or not any(name in option.commands for option in OPTIONS.values()):
         return

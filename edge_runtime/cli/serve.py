@@ -1,12 +1,15 @@
 """`outrider serve`: answers for any app on this device that speaks OpenAI's HTTP interface."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_runtime.cli.access import CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.asking import DrafterName, TargetName, Threads, VerifierUrl
+from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
 from edge_runtime.cli.output import console, show_progress
 from edge_runtime.parts import DEFAULT_TARGET
@@ -24,21 +27,20 @@ KEY_VARIABLE = "OUTRIDER_API_KEY"
 
 
 def serve(
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help=f"The model whose answers you want: a name or a path. [default: {DEFAULT_TARGET}, or the verifier's]"
-        ),
-    ] = None,
-    verifier: Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")] = None,
-    drafter: Annotated[str, typer.Option(help="Who guesses ahead: auto, none, lookup, or a model.")] = "auto",
+    target: TargetName = None,
+    verifier: VerifierUrl = None,
+    drafter: DrafterName = "auto",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 8600,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond loopback it takes a key and TLS.")
     ] = "127.0.0.1",
-    threads: Annotated[int, typer.Option(help="Threads of each model; 0 uses the physical cores.")] = 0,
+    threads: Threads = 0,
     context: Annotated[int, typer.Option(help="Tokens that prompt and answer may have.")] = EngineSettings.max_context,
     sessions: Annotated[int, typer.Option(help="Conversations that stay in the target's cache at once.")] = 2,
+    keeps: Annotated[
+        bool,
+        typer.Option("--journal", help="Keep what is answered; sync then has verified what was answered offline."),
+    ] = False,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help="File of the key that clients must show.", show_default=f"the key in {KEY_VARIABLE}, if any"),
@@ -59,7 +61,8 @@ def serve(
 ) -> None:
     """Answer apps on this device as OpenAI's interface has it, until interrupted: chat, completions, models.
 
-    A request's model chooses how: auto, hybrid, local or cloud. Nothing of what is asked or answered is kept.
+    A request's model chooses how: auto, hybrid, local or cloud. Without --journal nothing of what is
+    asked or answered is kept.
 
     Examples:
 
@@ -79,17 +82,20 @@ def serve(
     formatter = formatter_of(log_format)
     api = _api_settings(host, api_key_file, tls_cert, tls_key, is_insecure=allow_insecure)
     settings = EngineSettings(num_threads=threads, max_context=context, max_sequences=sessions)
-    with listen(host, port) as listener:
+    journal = open_journal(is_needed=True) if keeps else None
+    with listen(host, port) as listener, journal or nullcontext():
         with show_progress() as progress:
             if verifier is None:
-                runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress)
+                runtime = Runtime.local(target or DEFAULT_TARGET, drafter, settings, progress, journal=journal)
             else:
                 token = read_token(token_file, verifier, is_insecure=allow_insecure)
                 tls = device_tls(ca_file, client_cert)
-                runtime = Runtime.remote(verifier, target, drafter, settings, progress, token=token, tls=tls)
+                runtime = Runtime.remote(
+                    verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal
+                )
         with runtime:
             name = catalog.find(target or DEFAULT_TARGET).name if target or verifier is None else ""
-            modes = Modes(runtime, is_remote=verifier is not None, model=name)
+            modes = Modes(runtime, is_remote=verifier is not None, model=name, journal=journal)
             server = create_api_server(modes, api)
             stop_at_signals(server)
             listener.listen()  # whoever reads the next line may come at once

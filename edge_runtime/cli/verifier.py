@@ -17,9 +17,11 @@ from edge_runtime.parts import DEFAULT_TARGET
 from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.errors import InvalidParameter, MissingExtra
+from outrider.manifest import ModelFolder
 
 if TYPE_CHECKING:
     from cloud_verifier.settings import ServiceSettings
+    from edge_runtime.phone.site import PhoneSite
 
 __all__ = ["verifier"]
 
@@ -42,6 +44,10 @@ def verifier(
     lookup_tokens: Annotated[
         int, typer.Option(help="Tokens held, over all sessions, to make drafts of its own from; 0 makes none.")
     ] = LIMITS.lookup_tokens,
+    phone: Annotated[
+        str | None,
+        typer.Option(help="Serve the app for phones, too, with this drafter, an ONNX model."),
+    ] = None,
     tokens: Annotated[
         Path | None,
         typer.Option(
@@ -64,6 +70,8 @@ def verifier(
     Examples:
 
         outrider verifier qwen2.5-coder-1.5b-onnx --port 8700
+
+        outrider verifier smollm2-135m-instruct --phone smollm2-135m-onnx-general
 
         outrider verifier token add laptop
     """
@@ -91,21 +99,33 @@ def verifier(
     )
     with listener:
         folder = catalog.find(model)
+        site = _phone_site(phone, folder)
         with show_progress() as progress:
             target = open_verifier(folder, settings, progress, limits, signer)
         service = replace(service, model=folder.name, engine=folder.manifest.format)
-        server = create_server(target.loop, service)
+        server = create_server(target.loop, service, site)
         try:
             stop_at_signals(server)
             listener.listen()  # whoever reads the next line may come at once
             console.print(f"receipts are signed with key {signer.public_key.hex()}", style="dim")
             url = url_of(listener, is_tls=service.tls is not None)
+            if site is not None:
+                console.print(f"the app for phones: {url}{site.start}", style="dim", markup=False)
             console.print(f"{folder.name} verifies at {url}  (Ctrl-C stops it)", markup=False)
             configure_logs(formatter)
             server.run(sockets=[listener])
             console.print("stopped")
         finally:
             target.close()
+
+
+def _phone_site(drafter: str | None, target: ModelFolder) -> "PhoneSite | None":
+    """Raises what says that the drafter cannot be had, or is none for this target in a browser."""
+    if drafter is None:
+        return None
+    from edge_runtime.phone.site import PhoneSite
+
+    return PhoneSite(catalog.find(drafter), target.manifest.tokenizer_fingerprint)
 
 
 def _service_settings(

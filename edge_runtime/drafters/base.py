@@ -32,6 +32,8 @@ class Proposal:
 
 
 class Drafter(Protocol):
+    """Guesses ahead of the target. A wrong guess costs time, and never changes the answer."""
+
     name: str
     can_answer: bool  # its guesses make an answer, where there is no verifier
 

@@ -21,6 +21,7 @@ from outrider.errors import JournalError
 __all__ = ["Journal"]
 
 BUSY_S = 5.0
+STOPPED = "stopped"  # how an answer has ended that nobody wanted to hear out
 
 
 class Journal:
@@ -80,6 +81,13 @@ class Journal:
     def resume(self, number: int) -> Record:
         """To go on with a generation that was begun before."""
         return self._record(self.generation(number).id)
+
+    def stop(self, conversation: str) -> None:
+        """Nobody wants to hear out its latest answer. Nobody is to finish it; what is provisional of it is still
+        verified. Safe for a conversation that is not there."""
+        for latest in self.generations(conversation)[-1:]:
+            if latest.finish is None and not latest.provisional_ids:
+                self._record(latest.id).finish(STOPPED)
 
     def generation(self, number: int) -> Generation:
         found = self._read("WHERE id = ?", number)

@@ -14,13 +14,15 @@ class InProcessLink:
     rtt_ms = None
     is_padded = False
 
-    def __init__(self, verifier: VerifierLoop) -> None:
+    def __init__(self, verifier: VerifierLoop, credential: str = "") -> None:
+        """What drafts of a `credential` cost is its own balance: others may use another."""
         self._verifier = verifier
+        self._credential = credential
         self._conversation: Conversation | None = None  # a new one for every opening: last words stay with the old
 
     async def open(self) -> None:
         try:
-            self._conversation = Conversation(self._verifier)
+            self._conversation = Conversation(self._verifier, self._credential)
         except LinkLost as error:
             error.may_retry = False  # in this process nobody starts it again
             raise

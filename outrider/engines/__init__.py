@@ -2,6 +2,7 @@
 
 import importlib
 
+import outrider.no_telemetry  # noqa: F401  before a library is loaded
 from outrider.engines.base import Chunk, Engine, EngineSettings
 from outrider.errors import MissingExtra
 from outrider.manifest import ModelFolder

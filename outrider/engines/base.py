@@ -51,7 +51,7 @@ class Chunk:
 
 
 class Engine(Protocol):
-    """One model on one backend. See the module docstring."""
+    """One model on one backend, and the KV cache of some sequences. Used from one thread at a time."""
 
     name: str  # backend and its version, e.g. "onnxruntime 1.32.0"
     n_vocab: int  # ids 0 <= id < n_vocab may be fed

@@ -1,21 +1,20 @@
-"""The benchmark of the link: its pieces on made-up figures, and the whole of it, small, on an engine that counts."""
+"""Suite `link` in pieces: the proxy, turns and runs, the device, the tables on figures made up."""
 
 import asyncio
 import itertools
-import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from benchmarks import link
 from benchmarks.fault_proxy import FaultProxy, Toxics
-from benchmarks.link_device import FixedPace, Generation, Run, Tracing, Wire, framed_bytes, generate, trace
-from benchmarks.link_tables import Measured, Record, print_tables
-from benchmarks.link_verifier import Taken, keep_prompt
+from benchmarks.link_device import FixedPace, Generation, Heard, Tracing, framed_bytes, generate, trace
+from benchmarks.link_record import AHEAD, ALONE, COLOCATED, TURNS, WAYS, Details, More, Wire
+from benchmarks.link_verifier import keep_prompt
+from benchmarks.record import Answer, Result, Run
 from benchmarks.simulation import Link, bursts, simulate
+from benchmarks.tables.link import View, lines
 from benchmarks.traces import Trace, run_lengths, share_beyond
 from benchmarks.turns import best_length, turns_ms
 from cloud_verifier.loop import VerifierLoop
@@ -23,6 +22,7 @@ from edge_runtime.ahead import AheadPace
 from edge_runtime.drafters import ModelDrafter
 from outrider.choice import SamplingParams
 from outrider.wire import Draft, Verified, pack_ids
+from tests.benchmarks.test_record import HERE
 from tests.cloud_verifier.test_verifier import PROMPT, make, target_alone
 from tests.serving import serving
 from tests.toy import ToyEngine
@@ -125,7 +125,7 @@ def test_a_device_generates_four_ways_and_traces_its_drafter() -> None:
     other = ModelDrafter(ToyEngine(seed=1), name="other")
     ahead = AheadPace()
 
-    async def run(url: str) -> list[Run]:
+    async def run(url: str) -> list[Heard]:
         return [
             await generate(Generation(url, "", PROMPT, NUM_TOKENS, [], "v", num_drafts, False), by, ahead)
             for num_drafts in (0, 3, -1)
@@ -137,16 +137,18 @@ def test_a_device_generates_four_ways_and_traces_its_drafter() -> None:
             runs = asyncio.run(run(url))
     finally:
         loop.close()
-    assert all(run.token_ids == WANT for run in runs)
+    assert all(heard.answer.token_ids == WANT for heard in runs)
     alone, _, turns, bad_turns, _, _ = runs
-    assert (alone.num_guesses, alone.wire.num_up, alone.num_passes) == (0, 0, NUM_TOKENS)
-    assert turns.num_passes < NUM_TOKENS / 2
-    assert turns.num_accepted == turns.num_drafted > NUM_TOKENS / 2
-    assert turns.wire.num_up <= turns.num_passes
-    assert bad_turns.num_accepted < bad_turns.num_drafted
+    assert (alone.num_guesses, alone.wire.num_up, alone.answer.passes) == (0, 0, NUM_TOKENS)
+    assert turns.answer.passes is not None
+    assert turns.answer.passes < NUM_TOKENS / 2
+    assert turns.answer.accepted == turns.answer.drafted
+    assert (turns.answer.drafted or 0) > NUM_TOKENS / 2
+    assert turns.wire.num_up <= turns.answer.passes
+    assert (bad_turns.answer.accepted or 0) < (bad_turns.answer.drafted or 0)
     for each in runs:
         assert each.wire.bare_up <= each.wire.padded_up
-        assert each.wire.num_down == each.num_passes
+        assert each.wire.num_down == each.answer.passes
         assert each.wire.bare_down < each.wire.padded_down
 
     same = trace(Tracing(PROMPT, WANT), drafter)
@@ -182,66 +184,63 @@ def test_messages_are_counted_as_they_travel() -> None:
 # The tables
 
 
-def measured(way: str, tokens_per_s: float, token_ids: Sequence[int] = (1, 2, 3)) -> Measured:
-    run = Run(list(token_ids), tokens_per_s, 50.0, 500.0, 2, 4, 3, Wire(2, 60, 400, 41, 2, 40, 392), 5, 50.0, 0.1)
-    rows = [1, 1, 2] if way == "ahead" else [1, 1, 1]
-    return Measured("code", 0, 14.0, way, 4 if way == "turns" else 0, run, Taken(rows, [100.0] * 3, 1.0))
+def measured(way: str, tokens_per_s: float, token_ids: Sequence[int] = (1, 2, 3), busy_s: float = 1.0) -> Run:
+    rows = [1, 1, 2] if way == AHEAD else [1, 1, 1]
+    more = More(
+        num_drafts=4 if way == TURNS else 0,
+        wire=Wire(2, 60, 400, 41, 2, 40, 392),
+        num_guesses=5,
+        drafting_ms=50.0,
+        rows=rows,
+        pass_ms=[100.0] * 3,
+        busy_s=busy_s,
+    )
+    answer = Answer(token_ids=list(token_ids), seconds=2 / tokens_per_s, first_s=0.05, passes=2, drafted=4, accepted=3)
+    return Run.of(answer, "code", "code/0", way, rtt_ms=14.0, more=msgspec.to_builtins(more))
 
 
-def record(*each: Measured) -> Record:
-    ways = ["alone", "turns", "colocated", "ahead"]
-    told = Trace([1, 2, 3], [True, False, True], [0.9] * 3, ["m"] * 3, 10.0)
-    profile_ms = {rows: 40.0 + 10 * rows for rows in range(1, 33)}
-    return Record(
-        "e",
-        "c",
-        [14.0],
-        ways,
-        profile_ms,
-        [measured(way, 1.0) for way in ways],
-        list(each),
-        {"code": [told]},
-        60.0,
-        0.01,
+def result(*runs: Run) -> Result:
+    details = Details(
+        drafter="d",
+        cores="c",
+        profile_ms={rows: 40.0 + 10 * rows for rows in range(1, 33)},
+        cold_s={"code": {way.name: [1.0] for way in WAYS}},
+        traces={"code": [Trace([1, 2, 3], [True, False, True], [0.9] * 3, ["m"] * 3, 10.0)]},
+        proxy_busy=0.01,
+    )
+    return Result(
+        suite="link",
+        command=[],
+        environment=HERE,
+        settings={"target": "t"},
+        ways=WAYS,
+        runs=list(runs),
+        details=msgspec.to_builtins(details, str_keys=True),
     )
 
 
-def test_tables_say_ratios_costs_and_whether_all_said_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    speeds = {"alone": 10.0, "turns": 8.0, "colocated": 12.0, "ahead": 21.0}
-    whole = record(*(measured(way, speed) for way, speed in speeds.items()))
-    assert whole.ratios("code", "ahead", 14.0) == [2.1]
-    assert whole.draft_ms("code") == 10.0
+SPEEDS = {ALONE: 10.0, TURNS: 8.0, COLOCATED: 12.0, AHEAD: 21.0}
+
+
+def test_tables_say_ratios_costs_and_whether_all_said_the_same() -> None:
+    whole = result(*(measured(way, speed) for way, speed in SPEEDS.items()))
+    view = View(whole)
+    assert view.ratios("code", AHEAD, 14.0) == pytest.approx([2.1])
+    assert view.draft_ms("code") == 10.0
     # One row was seen often and takes twice as long as the profile says; two rows once: as profiled, to scale.
-    assert whole.pass_ms()[1] == 100.0
-    assert whole.pass_ms()[2] == 120.0
-    assert print_tables(whole)
-    shown = capsys.readouterr().out
-    assert "| code, ahead (ours) | 2.10 (2.10-2.10) |" in shown
+    assert view.pass_ms()[1] == 100.0
+    assert view.pass_ms()[2] == 120.0
+    assert view.waited(ALONE) == 0.0
+    shown = "\n".join(lines(whole))
+    assert whole.is_exact
+    assert "| code, ahead (ours) | 2.10 |" in shown
     assert "| code | 3 | 0.667 | 1.0 | 1 | 1 |" in shown
     assert "| code, device, in turns | 20.0 | 13.3 | 113, 117 | 0.67 | 41 | 75% |" in shown
-
-    assert whole.waited("alone") == 0.0
     assert "Not a quiet machine" not in shown
 
-    waiting = msgspec.structs.replace(measured("alone", 10.0), taken=Taken([1] * 3, [100.0] * 3, 0.27))
-    whole = record(waiting, *(measured(way, 10.0) for way in ("turns", "colocated", "ahead")))
-    assert whole.waited("alone") == pytest.approx(0.1)
-    print_tables(whole)
-    assert "Not a quiet machine" in capsys.readouterr().out
+    waiting = result(measured(ALONE, 10.0, busy_s=0.27), *(measured(way, 10.0) for way in (TURNS, COLOCATED, AHEAD)))
+    assert View(waiting).waited(ALONE) == pytest.approx(0.1)
+    assert "Not a quiet machine" in "\n".join(lines(waiting))
 
-    broken = record(*(measured(way, speed) for way, speed in speeds.items()), measured("alone", 1.0, [1, 2, 4]))
-    assert not broken.is_exact
-
-
-def test_the_whole_of_it_on_an_engine_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--model", "counting", "--prompts", "1", "--tokens", "75", "--rtt", "0", "10"]
-    files = ["--json", str(tmp_path / "figures.json"), "--traces", str(tmp_path / "traces.json")]
-    assert link.main([*given, *files]) == 0
-    shown = capsys.readouterr().out
-    assert "Same tokens every way, 16 runs: yes." in shown
-    told = json.loads((tmp_path / "figures.json").read_text())
-    assert [each["way"] for each in told["measured"]] == ["alone", "turns", "colocated", "ahead"] * 4
-    traces = msgspec.json.decode((tmp_path / "traces.json").read_bytes(), type=dict[str, list[Trace]])
-    # The text counts to 64 and begins again: from there on the lookup knows it.
-    assert traces["code"][0].agrees[70:] == [True] * 5
-    assert simulate(traces["code"][0].text(), Link(10.0), cost, 5.0).num_tokens == 75
+    broken = [measured(way, speed) for way, speed in SPEEDS.items()]
+    assert not result(*broken[:3], measured(AHEAD, 21.0, [1, 2, 4])).is_exact

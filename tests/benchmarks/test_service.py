@@ -1,29 +1,9 @@
-"""The benchmark of the service, run small on an engine that counts, and its arithmetic on passes made up."""
-
-import json
-from pathlib import Path
+"""Suite `service`: its arithmetic on passes made up."""
 
 import pytest
 
 from benchmarks import service
 from cloud_verifier.turn import PassReport
-
-
-def test_a_small_run_shows_what_drafts_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "figures.json"
-    given = "--model counting --prompts 3 --max-tokens 150 --sessions 2 --streams 3 --stream-tokens 40"
-    assert service.main([*given.split(), "--json", str(file)]) == 0
-    shown = capsys.readouterr().out
-    assert "| 2 sessions, plain |" in shown
-    assert "Same tokens both ways: yes." in shown
-    record = json.loads(file.read_text())
-    assert record["plain"]["num_tokens"] == 3 * 150
-    assert record["plain"]["acceptance"] is None
-    assert 0 < record["plain"]["overhead"] < 1
-    # The text repeats after 64 tokens: from there on drafts are right.
-    assert record["drafting"]["num_passes"] < 3 * 150
-    assert record["drafting"]["acceptance"] > 0.9
-    assert record["messages"]["messages_per_s"] > 0
 
 
 def report(elapsed_s: float, num_filled: int = 0, **over: list[int]) -> PassReport:

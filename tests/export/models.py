@@ -20,8 +20,11 @@ TEXTS = [*SPECIALS, *sorted(BYTE_OF), *(left + right for left, right in WORDS)]
 TOKENS = TEXTS + [f"[PAD{number}]" for number in range(-len(TEXTS) % 16)]
 
 
-def write_hf(folder: Path, model_type: str) -> Path:
-    """A Hugging Face folder with half-precision weights; the Llama shares its input and output tables."""
+def write_hf(folder: Path, model_type: str, sharpness: float = 1.0) -> Path:
+    """A Hugging Face folder with half-precision weights; the Llama shares its input and output tables.
+
+    `sharpness` multiplies the logits: how sure the model is.
+    """
     import torch
     import transformers
 
@@ -44,6 +47,7 @@ def write_hf(folder: Path, model_type: str) -> Path:
         for parameter in model.parameters():  # the usual tiny weights give logits that are nearly equal
             if parameter.ndim > 1:
                 parameter.normal_(std=parameter.shape[-1] ** -0.5)
+        model.model.norm.weight *= sharpness
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(toy_metadata())))
     words = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": CHAT, "eos_token": "<|im_end|>"}

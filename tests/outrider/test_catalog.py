@@ -12,6 +12,8 @@ from outrider.manifest import Source, file_sha256
 from tests.hf_folder import write_hf_folder
 from tests.toy_gguf import SPECIALS, toy_metadata, toy_model, write_model
 
+ROOT = Path(__file__).parents[2]
+
 
 def install(name: str = "mine") -> Path:
     folder = catalog.store_folder(name)
@@ -24,6 +26,8 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OUTRIDER_HOME", str(tmp_path / "here"))
     assert catalog.home() == tmp_path / "here"
     monkeypatch.delenv("OUTRIDER_HOME")
+    assert catalog.home() == ROOT / "models" / "store"  # a checkout keeps its models to itself
+    monkeypatch.setattr("outrider.catalog.checkout", lambda: None)  # as of a wheel
     assert catalog.home().name == "outrider"
 
 

@@ -1,4 +1,3 @@
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,27 +6,18 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from outrider.card import Card, HubSource, PypiSource
+from outrider.card import Card, PypiSource
 from outrider.download import fetch_card
 from outrider.errors import DiskFull, FetchError, InvalidParameter, NoNetwork, WrongHash
 from outrider.progress import silent
 from tests.outrider.hub_server import Hub
+from tests.outrider.toy_card import toy_card
 from tests.outrider.wheel_folder import use_only, write_wheel
 
 PARTS = [bytes([i]) * 5000 for i in range(2)]
 DATA = b"".join(PARTS)
 PYPI = PypiSource(package="toy-part{part}", version="1.0", count=2, data="toy_part{part}/part{index:02}.bin")
-CARD = Card(
-    kind="card",
-    name="toy",
-    summary="",
-    licence="none",
-    file="toy.gguf",
-    bytes=len(DATA),
-    sha256=hashlib.sha256(DATA).hexdigest(),
-    hub=HubSource("o/r", "w.gguf"),
-    pypi=PYPI,
-)
+CARD = toy_card(DATA, PYPI)
 ON_HUB = "o/r/resolve/main/w.gguf"
 
 

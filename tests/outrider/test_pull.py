@@ -5,25 +5,17 @@ import msgspec
 import pytest
 
 from outrider import catalog
-from outrider.card import Card, HubSource
+from outrider.card import Card
 from outrider.errors import FetchError, InvalidModel, UnknownModel, WrongHash
 from outrider.manifest import MANIFEST
 from outrider.tokens import TextCodec
 from tests.hf_folder import hf_files
 from tests.outrider.hub_server import Hub
+from tests.outrider.toy_card import toy_card
 from tests.toy_gguf import toy_metadata, toy_model
 
 DATA = toy_model()
-CARD = Card(
-    kind="card",
-    name="toy",
-    summary="",
-    licence="none",
-    file="toy.gguf",
-    bytes=len(DATA),
-    sha256=hashlib.sha256(DATA).hexdigest(),
-    hub=HubSource("o/r", "w.gguf"),
-)
+CARD = toy_card(DATA)
 
 
 def publish(hub: Hub, files: dict[str, bytes]) -> None:

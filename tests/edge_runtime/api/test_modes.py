@@ -2,18 +2,22 @@
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_runtime.answer import Piece
 from edge_runtime.api import Modes
+from edge_runtime.api.modes import Mode
 from edge_runtime.events import Finished
+from edge_runtime.journal import Journal
 from edge_runtime.options import TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
-from outrider.errors import UnknownModel
+from outrider.errors import InvalidToken, UnknownModel
 from tests.edge_runtime.api.test_provisional import Device, device
+from tests.edge_runtime.api.tiny import SETTINGS
 
 __all__ = ["device"]
 
@@ -56,6 +60,26 @@ def test_beside_an_answer_that_is_drafted_for_the_target_answers_alone(
         assert SECOND in drafted
 
     asyncio.run(main())
+
+
+def test_an_answer_that_nobody_hears_out_is_nobody_s_to_finish(home: Path, tmp_path: Path) -> None:
+    async def main(mode: Mode) -> None:
+        await heard(mode.answer(FIRST, PARAMS, max_tokens=6))
+        left = mode.answer(SECOND, PARAMS, max_tokens=400)
+        await anext(left)
+        await left.aclose()
+        with pytest.raises(InvalidToken):  # refused before its first word
+            await heard(mode.answer(TokenIds([10**9]), PARAMS, max_tokens=6))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        with Journal(tmp_path / "journal") as journal:
+            with Runtime.local("tiny", "tiny", SETTINGS, journal=journal) as runtime:
+                asyncio.run(main(Modes(runtime, is_remote=False, journal=journal).find("auto")))
+            assert journal.unfinished() == journal.pending() == []
+            kept = [generation for one in journal.conversations() for generation in journal.generations(one.name)]
+            assert [(len(one.token_ids), one.finish) for one in kept[:1]] == [(6, "length")]
+            assert [(0 < len(one.token_ids) < 400, one.finish) for one in kept[1:]] == [(True, "stopped")]
 
 
 def test_offline_answers_asked_for_at_once_wait_for_the_drafter(device: Device) -> None:

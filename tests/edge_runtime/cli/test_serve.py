@@ -1,5 +1,6 @@
 """`outrider serve` as a person meets it: a real process, tiny models, every mode."""
 
+import json
 import re
 import signal
 import socket
@@ -15,6 +16,7 @@ import openai
 import pytest
 
 from edge_runtime.cli import main
+from edge_runtime.journal import Journal
 from tests.edge_runtime.api.tiny import HELLO, client, write_store
 from tests.warm import Forked
 
@@ -67,11 +69,14 @@ def test_a_pair_answers_and_stops_when_told() -> None:
     assert "/v1/chat/completions" in said  # a line for each request
 
 
-def test_every_mode_of_a_device_with_a_verifier() -> None:
-    """hybrid, cloud and the name of the target say the same; local, the drafter's own words; offline, those as well."""
+def test_every_mode_of_a_device_with_a_verifier(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """hybrid, cloud and the name of the target say the same; local, the drafter's own words; offline, those as well,
+    and then sync has the journal's put right."""
     wish: Any = {"messages": HELLO, "max_tokens": 16, "temperature": 0}
     with command("verifier", "tiny") as (verifier, there):
-        words = ("serve", "--verifier", verifier, "--target", "tiny", "--drafter", "other")
+        words = ("serve", "--verifier", verifier, "--target", "tiny", "--drafter", "other", "--journal")
         with command(*words) as (url, _), client(url) as ai:
             answers = {
                 model.id: ai.chat.completions.create(model=model.id, **wish).model_dump() for model in ai.models.list()
@@ -88,6 +93,15 @@ def test_every_mode_of_a_device_with_a_verifier() -> None:
     assert set(states.values()) == {"verified"}
     assert offline["x_outrider"]["state"] == "provisional"
     assert offline["choices"][0]["message"]["content"] == text["local"]
+    with Journal() as journal:
+        assert len(journal.conversations()) == 4  # auto, hybrid, the target's name; auto offline
+        assert len(journal.pending()) == 1
+    with command("verifier", "tiny") as (verifier, _):
+        monkeypatch.setattr(sys, "argv", ["outrider", "sync", "--verifier", verifier, "--json"])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert stopped.value.code == 0
+    assert json.loads(capsys.readouterr().out)["text"] == text["auto"]
 
 
 def test_a_key_in_a_file_lets_in_who_shows_it(tmp_path: Path) -> None:

@@ -258,3 +258,13 @@ def test_a_token_goes_to_no_other_machine_in_clear_without_a_word(run: Run, monk
     for address in ("https://verifier.invalid", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"):
         done = run("generate", "hello", "--target", "nobody", "--verifier", address)
         assert done.stderr.rstrip().endswith("[unknown_model]")
+
+
+@pytest.mark.parametrize(
+    ("drafter", "code"),
+    [("nobody", "unknown_model"), ("tiny", "invalid_parameter"), ("smollm2-135m-instruct", "not_here")],
+)
+def test_drafters_that_no_browser_runs(run: Run, drafter: str, code: str) -> None:
+    done = run("verifier", "tiny", "--phone", drafter, "--port", "0")
+    assert done.returncode != 0
+    assert f"[{code}]" in done.stderr

@@ -1,0 +1,1 @@
+"""The browser as the device: an app to install on a phone (`app/`), what serves it beside a verifier, its libraries."""

@@ -1,0 +1,9 @@
+"""Keeps the libraries that run models from reporting to their makers.
+
+Imported before any of them, by whoever loads them or starts a process that does. A user's own setting stands.
+"""
+
+import os
+
+# ONNX Runtime keeps an id of the device in the user's cache, and sends events of each process with it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
