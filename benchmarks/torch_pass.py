@@ -11,12 +11,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from benchmarks.machines import Curve
 from outrider import catalog
 from outrider.engines import Chunk, EngineSettings
 from outrider.engines.machine import processor, resolve_threads
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="keep the times as a cost curve of a machine for `benchmarks.fleet`")
     options = parser.parse_args(arguments)
     settings = EngineSettings(
         num_threads=options.threads,
@@ -68,7 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for batch in options.batches:
         cells = [f"{statistics.median(taken_ms[batch, count]):.2f} ms" for count in options.drafts]
         print(f"| {batch} | " + " | ".join(cells) + " |")
+    if options.json:
+        options.json.write_bytes(msgspec.json.encode(curve(taken_ms)))
     return 0
+
+
+def curve(taken_ms: Mapping[tuple[int, int], Sequence[float]]) -> Curve:
+    """By sessions, then by rows of each: the drafts and the token before them."""
+    measured: dict[int, dict[int, float]] = {}
+    for (batch, count), times in taken_ms.items():
+        measured.setdefault(batch, {})[1 + count] = statistics.median(times)
+    return Curve(measured=measured)
 
 
 def random_model(path: Path, size: str) -> ModelFolder:

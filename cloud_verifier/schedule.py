@@ -82,14 +82,15 @@ class Schedule:
         self._fair.charge(turn.live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
 
     def plan(self, said: Said) -> list[Turn]:
-        """Who has the next pass, and what each brings. A row each is certain; drafts and prompts share the rest."""
+        """Who has the next pass, and what each brings. A row each is certain; prompts and drafts share the rest, drafts
+        in equal parts: else those that come last would bring none, in this pass and in all that follow."""
         chosen = self._choose(said)
         turns: list[Turn] = []
         in_use = {*chosen, *(name for name, live in self.sessions.items() if live.is_filling)}
         if len(in_use) > self._engine.max_sequences:  # a suspect's pass, which is its own
             in_use = set(chosen)
         room = self._limits.pass_tokens - len(chosen)
-        for name in chosen:
+        for place, name in enumerate(chosen):
             live = self.sessions.get(name)
             if live is None:  # of a search that ended with another lane
                 continue
@@ -98,7 +99,8 @@ class Schedule:
             except FAILURES as error:
                 self.fail(name, typed(error), said)
                 continue
-            turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, self._limits.fill_tokens))
+            share = -(-room // (len(chosen) - place))
+            turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, share, self._limits.fill_tokens))
             room -= len(turns[-1].chunk.token_ids) - 1
         self._cache.make_room(in_use)
         return [turn for turn in turns if turn.name in self.sessions]

@@ -41,8 +41,8 @@ class PassReport:
     emitted: list[int] = field(default_factory=list)  # tokens verified
 
 
-def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, fill_tokens: int) -> Turn:
-    """The session's rows in the next pass, at least one and at most `room`."""
+def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, share: int, fill_tokens: int) -> Turn:
+    """The session's rows in the next pass, at least one and at most `room`, with at most `share` drafts."""
     session = live.session
     missing = session.token_ids[engine.length(sequence) :]
     most = min(fill_tokens, room)
@@ -50,7 +50,7 @@ def plan_turn(name: str, live: Live, engine: Engine, sequence: int, room: int, f
         if live.own is not None:
             live.own.read(session.token_ids)
         return Turn(name, live, Chunk(sequence, missing[:most], num_logits=0), most, None)
-    room = min(MAX_DRAFTS_PER_PASS, room - len(missing))
+    room = min(MAX_DRAFTS_PER_PASS, room - len(missing), share)
     drafts = choose_drafts(session, live.own, live.pace, room, supports_tree=engine.supports_tree)
     parents = None
     if not drafts.is_chain:

@@ -40,6 +40,7 @@ class Verifier:
     `pass_ms`: the engine's milliseconds for a pass over k rows, for k from 1 on without gaps, where they are known.
     Whoever is in `on_pass` hears of every pass, from the thread that calls `step`. `signer` signs for devices that ask.
     `constrain` makes the constraints that grammars ask for, over the target's ids; without it a grammar is refused.
+    `new_name` names sessions; nobody but a session's device may be able to guess its name.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Verifier:
         signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic,
         constrain: Constrain | None = None,
+        new_name: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     ) -> None:
         self._engine = engine
         self._constrain = constrain
@@ -63,6 +65,7 @@ class Verifier:
         self.on_pass: list[Callable[[PassReport], None]] = []
         self._signer = signer
         self._clock = clock
+        self._new_name = new_name
         self.cache = ResidentLists(engine, self.limits.resident_tokens)
         self._guards: dict[str, DraftGuard] = {}
         self._schedule = Schedule(engine, self.cache, self.limits, self._pass_ms, clock)
@@ -108,7 +111,7 @@ class Verifier:
             self._guards.setdefault(credential, DraftGuard(self._pass_ms))
             self._add_lanes(lanes, credential)
         else:
-            name = secrets.token_urlsafe(32)
+            name = self._new_name()
             session = VerifierSession(message, limit, self._constrain)
             guard = self._guards.setdefault(credential, DraftGuard(self._pass_ms))
             now_s = self._clock()

@@ -29,6 +29,31 @@ def test_a_pass_takes_every_ready_session_within_its_budget() -> None:
     assert max(sum(sizes) for sizes in engine.chunks) <= 20
 
 
+def test_drafts_share_a_pass_that_is_too_small_for_all_of_them() -> None:
+    """Whoever was served more before the others came is last in line; that must not leave it without drafts."""
+    engine = ToyEngine(max_sequences=4, max_batch=4)
+    verifier = make(engine, limits=Limits(pass_tokens=4 + 10), pass_ms=dict.fromkeys(range(1, 33), 1.0))
+    prompts = [[n, 2, 3] for n in range(4)]
+    scripts = [prompt + target_alone(prompt, 200) for prompt in prompts]
+    names: list[str] = []
+    told, taken = [0] * 4, [0] * 4
+    for number in range(60):
+        if number in (0, 20):  # one alone at first, then all
+            names += [
+                verifier.open(open_message(prompt, num_tokens=190), str(prompt)).session
+                for prompt in (prompts[:1] if number == 0 else prompts[1:])
+            ]
+        for which, name in enumerate(names if number >= 20 else ()):
+            start = len(prompts[which]) + told[which]
+            verifier.receive(name, Draft(number, start, pack_ids(scripts[which][start : start + 8])))
+        for name, message in verifier.step():
+            assert isinstance(message, Verified)
+            told[names.index(name)] += len(message.token_ids) // 4
+            taken[names.index(name)] += message.num_drafted
+    assert sum(taken) > 300
+    assert min(taken) >= 0.6 * max(taken), taken  # two or three of ten a pass
+
+
 def test_a_long_prompt_is_filled_in_between_the_others_passes() -> None:
     engine = ToyEngine(max_sequences=2, max_batch=2)
     verifier = make(engine, limits=Limits(fill_tokens=16))
