@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
     wants_receipt: bool
     is_strict: bool  # never provisional: without a verifier there is an error
     is_watched: bool  # Standing comes after each step
+    is_kept: bool  # False: not in the journal, where there is one
     search: SearchParams  # beams, or the best of several samples
     conversation: str  # of the journal; a new one where none is named
 

@@ -12,7 +12,7 @@ class Report:
 
     target: str = ""  # fingerprint of the weights that answered
     num_prompt: int = 0
-    num_reused: int = 0  # of the prompt, in the verifier's cache when the list was opened
+    num_reused: int = 0  # tokens that were in the verifier's cache when the list was opened last
     num_tokens: int = 0  # verified
     num_provisional: int = 0  # tokens that the answer ends in and that nobody verified yet
     num_retracted: int = 0  # provisional tokens that were taken back

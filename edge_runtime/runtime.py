@@ -178,7 +178,8 @@ class Runtime:
             is_watched=options.get("is_watched", False),
             answers_alone=self._verifier is None and not options.get("is_strict", False) and not _searches(asked),
         )
-        with closing(await Scribe.begin(self._journal, asked, options.get("conversation"))) as scribe:
+        journal = self._journal if options.get("is_kept", True) else None
+        with closing(await Scribe.begin(journal, asked, options.get("conversation"))) as scribe:
             async with aclosing(tell(self._session(asked), request, self._codec, asked.stop, scribe)) as events:
                 async for event in events:
                     yield event
@@ -257,13 +258,20 @@ class Runtime:
     def without_drafts(self) -> "Runtime":
         """The same target, which nobody drafts for. It lives as long as this runtime and need not be closed."""
         runtime = Runtime(
-            self._codec, self._folder, None, self._open_link, target=self._target, drafting=self._drafting
+            self._codec,
+            self._folder,
+            None,
+            self._open_link,
+            target=self._target,
+            journal=self._journal,
+            drafting=self._drafting,
         )
         runtime.link_switch = self.link_switch
         return runtime
 
     def alone(self) -> "Runtime":
-        """The same drafter, which nobody verifies: all it says is provisional. It lives as long as this runtime."""
+        """The same drafter, which nobody verifies: what it says is provisional, and kept nowhere, so that nobody hears
+        of it later. It lives as long as this runtime."""
         return Runtime(self._codec, self._folder, self.drafter, NoLink, drafting=self._drafting)
 
     def network_changed(self) -> None:

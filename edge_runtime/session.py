@@ -155,7 +155,7 @@ class Session:
     def _take(self, message: Opened | Verified, request: GenerationRequest) -> list[Event]:
         if isinstance(message, Verified):
             return self._commit(message, request)
-        self.report.target = message.target
+        self.report.target, self.report.num_reused = message.target, message.num_reused
         self._stream.opened = message
         self._turn_s = 0.0
         self._num_opened = len(self._frontier.token_ids) - len(request.prompt_ids)

@@ -143,6 +143,7 @@ class Filling:
             "max_tokens": max_tokens,
             "stop_ids": infill_stop_ids(mode.runtime.codec),
             "is_strict": self.asked.is_strict,
+            "is_kept": False,  # a suggestion is no answer
             "is_watched": True,  # so that its report is at hand when the answer is left early
         }
         ids = TokenIds([*self.prompt.ids, *self._token_ids])

@@ -34,8 +34,8 @@ WHY_NOT = {
 class Mode:
     """`plain` is the same target without drafts; None: no target has a say, and all that is answered is provisional.
 
-    Whoever has `turn` is drafted for, and kept in `journal`, where there is one. `max_context`: tokens of prompt and
-    answer; a verifier may allow fewer.
+    Whoever has `turn` is drafted for. `journal`: where answers are kept, if any are. `max_context`: tokens of prompt
+    and answer; a verifier may allow fewer.
     """
 
     name: str
@@ -72,6 +72,22 @@ class Mode:
     async def _answer(
         self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
     ) -> AsyncGenerator[Answering, None]:
+        """An answer that is left has ended: nobody hears the rest, so sync is not to ask for it."""
+        name, has_ended = secrets.token_hex(8), False
+        options["conversation"] = name
+        try:
+            async with aclosing(self._by_either(prompt, params, **options)) as events:
+                async for event in events:
+                    has_ended = isinstance(event, Finished)
+                    yield event
+        finally:
+            if self.journal is not None and not has_ended:
+                with suppress(OutriderError):
+                    await asyncio.to_thread(self.journal.stop, name)
+
+    async def _by_either(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
         """Who may be answered without the target waits for the drafter where that is all there is."""
         if self.plain is not None and self.turn.locked():
             has_begun = False
@@ -84,17 +100,9 @@ class Mode:
             except LinkLost:
                 if has_begun or options.get("is_strict", False):
                     raise
-        name, has_ended = secrets.token_hex(8), False
-        options["conversation"] = name
-        try:
-            async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
-                async for event in events:
-                    has_ended = isinstance(event, Finished)
-                    yield event
-        finally:
-            if self.journal is not None and not has_ended:  # nobody hears the rest, so sync is not to ask for it
-                with suppress(OutriderError):
-                    await asyncio.to_thread(self.journal.stop, name)
+        async with self.turn, aclosing(self.runtime.generate(prompt, params, **options)) as events:
+            async for event in events:
+                yield event
 
 
 class Modes:
@@ -119,7 +127,7 @@ class Modes:
         if is_remote:
             found += [
                 replace(auto, name="hybrid"),
-                replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock(), journal=None),
+                replace(auto, name="cloud", runtime=plain, turn=asyncio.Lock()),
             ]
             if runtime.drafter is not None and runtime.drafter.can_answer:
                 found.append(replace(auto, name="local", runtime=runtime.alone(), plain=None, journal=None))

