@@ -324,7 +324,7 @@ class _FixedPace(SessionPace):
     def allows_own(self) -> bool:
         return True
 
-    def num_drafts(self, drafts: Sequence[tuple[str, float]]) -> int:
+    def num_drafts(self, drafts: Sequence[tuple[str, float]], cost_ms: Callable[[int], float] | None = None) -> int:
         return min(self._num_drafts, len(drafts))
 
 

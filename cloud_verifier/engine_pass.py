@@ -4,7 +4,6 @@ Knows nothing of who is chosen or why. A pass that fails costs its sessions thei
 and one that fails alone is to blame and is ended.
 """
 
-import time
 from collections.abc import Callable, Sequence
 
 from cloud_verifier.cache import ResidentLists
@@ -39,7 +38,7 @@ class EnginePass:
 
     def run(self, turns: Sequence[Turn], said: Said) -> PassReport | None:
         """Move the turns' sessions and say so; None where the pass failed."""
-        began_s = time.perf_counter()
+        began_s = self._clock()
         chunks = [turn.chunk for turn in turns]
         try:
             rows = self._engine.extend(chunks)
@@ -48,7 +47,9 @@ class EnginePass:
             self._failed(turns, typed(error), said)
             return None
         num_rows = sum(len(turn.chunk.token_ids) for turn in turns)
-        report = PassReport(time.perf_counter() - began_s, len(turns), num_rows)
+        elapsed_s = self._clock() - began_s
+        self._schedule.timed(turns, 1000 * elapsed_s)
+        report = PassReport(elapsed_s, len(turns), num_rows)
         for turn, logits in zip(turns, rows, strict=True):
             if turn.name not in self._schedule.sessions:  # of a search that ended with another lane
                 continue
@@ -80,7 +81,7 @@ class EnginePass:
             return
         said.append((turn.name, self._last_word(live.session, verified) if verified.finish else verified))
         num_tokens = live.session.frontier - start
-        live.pace.observe(turn.drafts.about, len(path), num_tokens, elapsed_ms)
+        live.pace.observe(turn.drafts.about, len(path), num_tokens, elapsed_ms / turn.num_sessions, turn.cost_ms)
         report.drafted.append(verified.num_drafted)
         report.accepted.append(verified.num_accepted)
         report.own_drafted.append(len(turn.drafts) - verified.num_drafted)

@@ -3,7 +3,7 @@
 Knows times, credentials and places in the cache; runs no pass and reads no message.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cloud_verifier.cache import ResidentLists
 from cloud_verifier.failures import FAILURES, typed
@@ -11,7 +11,8 @@ from cloud_verifier.fairness import FairShare
 from cloud_verifier.limits import Limits
 from cloud_verifier.live import Live, LoadMeter
 from cloud_verifier.rota import choose_sessions
-from cloud_verifier.turn import Turn, plan_turn
+from cloud_verifier.shared_pass import PassTimes, SessionsPart
+from cloud_verifier.turn import Place, Turn, plan_turn
 from outrider.engines.base import Engine
 from outrider.errors import Moved, OutriderError
 from outrider.wire import Down, Fault
@@ -30,12 +31,14 @@ class Schedule:
         cache: ResidentLists,
         limits: Limits,
         pass_ms: Callable[[int], float],
+        times: PassTimes,
         clock: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._cache = cache
         self._limits = limits
         self._pass_ms = pass_ms
+        self._times = times
         self._clock = clock
         self._fair = FairShare()
         self._load = LoadMeter(pass_ms(1))
@@ -79,7 +82,12 @@ class Schedule:
 
     def charge(self, turn: Turn) -> None:
         """This turn was in a pass: its credential had so much of the verifier."""
-        self._fair.charge(turn.live.credential, self._pass_ms(len(turn.chunk.token_ids)) / self._pass_ms(1))
+        self._fair.charge(turn.live.credential, turn.cost_ms(len(turn.chunk.token_ids)) / turn.cost_ms(1))
+
+    def timed(self, turns: Sequence[Turn], elapsed_ms: float) -> None:
+        """This is how long a pass took."""
+        if self._engine.max_batch > 1:
+            self._times.observe(sum(len(turn.chunk.token_ids) for turn in turns), elapsed_ms)
 
     def plan(self, said: Said) -> list[Turn]:
         """Who has the next pass, and what each brings. A row each is certain; prompts and drafts share the rest, drafts
@@ -90,7 +98,7 @@ class Schedule:
         if len(in_use) > self._engine.max_sequences:  # a suspect's pass, which is its own
             in_use = set(chosen)
         room = self._limits.pass_tokens - len(chosen)
-        for place, name in enumerate(chosen):
+        for number, name in enumerate(chosen):
             live = self.sessions.get(name)
             if live is None:  # of a search that ended with another lane
                 continue
@@ -99,8 +107,11 @@ class Schedule:
             except FAILURES as error:
                 self.fail(name, typed(error), said)
                 continue
-            share = -(-room // (len(chosen) - place))
-            turns.append(plan_turn(name, live, self._engine, sequence, 1 + room, share, self._limits.fill_tokens))
+            num_others = self._limits.pass_tokens - room - 1  # the rows that are planned, and one of each to come
+            cost_ms = SessionsPart(self._times, len(chosen), num_others) if len(chosen) > 1 else self._pass_ms
+            share = -(-room // (len(chosen) - number))
+            place = Place(1 + room, share, self._limits.fill_tokens, len(chosen), cost_ms)
+            turns.append(plan_turn(name, live, self._engine, sequence, place))
             room -= len(turns[-1].chunk.token_ids) - 1
         self._cache.make_room(in_use)
         return [turn for turn in turns if turn.name in self.sessions]

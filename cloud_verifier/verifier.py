@@ -20,9 +20,10 @@ from cloud_verifier.lanes import Lane, Lanes, open_lanes
 from cloud_verifier.limits import MAX_DRAFTS_PER_PASS, Limits
 from cloud_verifier.live import Live
 from cloud_verifier.own_drafts import MOST, OwnDrafts
-from cloud_verifier.pacing import UNKNOWN_COST, DraftGuard, SessionPace
+from cloud_verifier.pacing import UNKNOWN_COST, UNKNOWN_MS, DraftGuard, SessionPace
 from cloud_verifier.schedule import Said, Schedule
 from cloud_verifier.session import VerifierSession
+from cloud_verifier.shared_pass import PassTimes
 from cloud_verifier.signing import Signer
 from cloud_verifier.turn import PassReport
 from outrider.constraint import Constrain
@@ -68,7 +69,8 @@ class Verifier:
         self._new_name = new_name
         self.cache = ResidentLists(engine, self.limits.resident_tokens)
         self._guards: dict[str, DraftGuard] = {}
-        self._schedule = Schedule(engine, self.cache, self.limits, self._pass_ms, clock)
+        times = PassTimes(pass_ms or UNKNOWN_MS, self.limits.pass_tokens, learns=bool(pass_ms))
+        self._schedule = Schedule(engine, self.cache, self.limits, self._pass_ms, times, clock)
         self._sessions = self._schedule.sessions
         self._pass = EnginePass(engine, self.cache, self._schedule, clock, self._signed)
         self.num_passes = 0

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks import cost, fleet, loads
 from benchmarks.loads import KINDS, Kind, Load, Way, best_drafts, capacity, expected_tokens, measure
-from benchmarks.machines import Curve, Machine, find_machine
+from benchmarks.machines import Curve, Machine, Roofline, find_machine
 from benchmarks.simulated_verifier import SimulatedVerifier, numbered
 from benchmarks.simulation import NEVER, Device, Link, Text, play
 from cloud_verifier.loop import VerifierLoop
@@ -74,6 +74,27 @@ def test_drafting_on_the_device_multiplies_what_a_verifier_serves(beside_ms: flo
     edge = measure(machine, "turns", kind, 32, 10.0, num_drafts=num_drafts)
     beside = measure(machine, "beside", kind, 32, 10.0, num_drafts=num_drafts)
     assert edge.rate / beside.rate == pytest.approx(1 + num_drafts * beside_ms / 30, rel=0.05)
+
+
+FULL = 25  # rows from which on a pass of `filling` takes longer with each
+filling = Machine(
+    "filling",
+    "",
+    Curve(computed=Roofline(20.0, 20.0 / FULL, 0.0, 1, 1000.0, 1.0, 1.0, 0.0)),
+    draft_ms=5.0,
+    beside=Curve(measured={1: {1: 1.0}}),
+    max_batch=64,
+    max_sequences=64,
+)
+
+
+@pytest.mark.parametrize(("kind", "num_devices", "least"), [("chat", 40, 0.97), ("code", 40, 0.97), ("code", 4, 1.5)])
+def test_a_full_verifier_is_no_slower_for_drafts_and_one_with_rows_to_spare_faster(
+    kind: str, num_devices: int, least: float
+) -> None:
+    alone, ours = (measure(filling, way, KINDS[kind], num_devices, 30.0) for way in ("alone", "ahead"))
+    assert ours.rate >= least * alone.rate
+    assert ours.rate_p10 >= least * alone.rate_p10
 
 
 @pytest.mark.parametrize("busy", [0.4, 0.7])
