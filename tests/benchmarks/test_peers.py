@@ -126,8 +126,7 @@ def test_every_setting_of_a_peer_says_what_plain_greedy_says(
 ) -> None:
     chosen = [peer for name, peer in peers.items() if name == library or name.startswith(f"{library}, ")]
     assert len(chosen) >= 2
-    if reason := chosen[0].reason():
-        pytest.skip(reason)
+    assert chosen[0].reason() is None
     found = every_answer(chosen, tmp_path)
     for case, each in found.items():
         assert [answer.token_ids for answer in each] == GREEDY, case
@@ -176,8 +175,7 @@ def test_tightwad_says_what_its_target_says(tmp_path: Path) -> None:
 
 def test_a_peer_runs_in_a_process_on_its_cores_until_it_is_closed(peers: dict[str, ProcessPeer]) -> None:
     peer = peers["llama.cpp, draft model"]
-    if reason := peer.reason():
-        pytest.skip(reason)
+    assert peer.reason() is None
     opened = peer.open("4 drafts")
     child = psutil.Process(opened.pid)
     try:
