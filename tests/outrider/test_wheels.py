@@ -1,5 +1,6 @@
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,18 @@ def test_broken_wheels_are_thrown_away(tmp_path: Path) -> None:
     path.write_bytes(content[:100])
     assert find_wheel("toy==1.0", tmp_path) is None
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["a password", "an unknown compression"])
+def test_a_member_that_cannot_be_opened_is_a_broken_wheel(offset: int, value: int, tmp_path: Path) -> None:
+    wheel = tmp_path / "some-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("data.bin", b"weights")
+    content = bytearray(wheel.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # of the directory at the end, which is what readers go by
+    content[entry + offset] = value
+    content[6 + offset - 8] = value  # and the same field before the data
+    wheel.write_bytes(content)
+    with pytest.raises(FetchError, match="broken"):
+        list(read_member(wheel, "data.bin"))
+    assert not wheel.exists()
