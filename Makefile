@@ -46,12 +46,14 @@ FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mn
 
 # llama.cpp is compiled for this machine's processor; that takes some minutes. Its "common" library, close to half of that,
 # is for its own programs; llama-cpp-python asks for it and loads it nowhere, so the script has the last word.
+# Without pip's cache: a wheel of an earlier build, by other flags, would be taken for this one.
 .venv/ready: .venv/torch
 	@echo "==> all libraries; llama.cpp is compiled, which takes some minutes"
 	@echo 'set(LLAMA_BUILD_COMMON OFF)' > .venv/llama_cpp.cmake
 	CFLAGS="$(FLAGS)" CXXFLAGS="$(FLAGS)" \
 		CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF '-DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/.venv/llama_cpp.cmake'" \
-		$(BIN)/pip install $(QUIET) -e ".[dev]"
+		$(BIN)/pip install $(QUIET) --no-cache-dir -e ".[gguf]"
+	$(BIN)/pip install $(QUIET) -e ".[dev]"
 	touch $@ .venv/demo
 
 models: .venv/ready
