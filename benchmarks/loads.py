@@ -1,4 +1,4 @@
-"""Many devices on one verifier: what each of them gets, in four ways of getting it. Simulated; see `simulation.py`.
+"""Many devices on one verifier: what each of them gets, in four ways of getting it. Simulated; see `simulation`.
 
     alone    nobody drafts; the target streams
     beside   a drafter beside the target, in turns with it, on the verifier's own time
