@@ -1,15 +1,20 @@
 """A result as pictures, PNG and SVG, from what was recorded alone: which figures a suite has, and what is in them."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.drawing import ALONE_INK, COLOURS, OTHERS, OURS, STYLE, Bar, BarPanel, Line, Panel, bar_panels, panels
+from benchmarks.fleet_record import MANY, ONE, Details, loads_of
 from benchmarks.link_record import ALONE
+from benchmarks.loads import Load
 from benchmarks.record import Result, Run
 from benchmarks.service_record import DRAFTING, PLAIN
 from benchmarks.tables.pair import fastest_alone
+from benchmarks.tables.typing import first_lines_ms
 from outrider.errors import InvalidParameter, MissingExtra
 
 __all__ = ["draw"]
@@ -152,12 +157,62 @@ def _wire(result: Result) -> Iterator[tuple[str, Any]]:
     yield "bytes-per-token", panels(found)
 
 
+def _typing(result: Result) -> Iterator[tuple[str, Any]]:
+    lines = []
+    for way in result.names():
+        times_ms = sorted(first_lines_ms(result.select(way=way)))
+        share = {time_ms: [100 * (number + 1) / len(times_ms)] for number, time_ms in enumerate(times_ms)}
+        lines.append(Line(way, {0.0: [0.0]} | {time_ms: each for time_ms, each in share.items() if time_ms < math.inf}))
+    yield "first-line-over-time", panels([Panel("", lines, "ms after the key", "keys that have their first line, %")])
+
+
+def _fleet(result: Result) -> Iterator[tuple[str, Any]]:
+    details = Details.read(result.details)
+    counts = sorted({run.num_sessions for run in result.select(prompt=MANY) if run.num_sessions is not None})
+    hour = details.prices.verifier_hour.price
+
+    def over(asked: str, x: str, y: str, label: str, of: Callable[[Load], float], **more: Any) -> Any:
+        """A panel a kind, a line a way."""
+        found = []
+        for kind in result.kinds:
+            lines = []
+            for way in result.ways:
+                loads = loads_of(result.select(prompt=asked, kind=kind, way=way.name))
+                points = {getattr(load, x): [of(load)] for load in loads if load.rate > 0}
+                lines.append(Line(way.name, points, COLOURS.get(way.role, "")))
+            found.append(Panel(kind, lines, label, y, **more))
+        return panels(found)
+
+    if counts:
+        of_devices = partial(over, MANY, "num_devices", label="devices on one verifier", x_ticks=counts)
+        yield "capacity-over-devices", of_devices("tokens/s that nine in ten devices get", of=_slow, log="x")
+        price = "verifier's price of a million tokens"
+        yield "price-over-devices", of_devices(price, of=lambda load: _price(load, hour), log="xy")
+    if rtts_ms := sorted({run.rtt_ms for run in result.select(prompt=ONE) if run.rtt_ms is not None}):
+        label = "round trip, ms"
+        yield (
+            "speed-over-rtt",
+            over(ONE, "rtt_ms", "tokens/s of one device", label, lambda load: load.rate, x_ticks=rtts_ms),
+        )
+
+
+def _slow(load: Load) -> float:
+    return load.rate_p10
+
+
+def _price(load: Load, hour: float) -> float:
+    """Of a million tokens, where all devices together have the verifier."""
+    return 1e6 * hour / (3600 * load.rate * load.num_devices)
+
+
 FIGURES: dict[str, Callable[[Result], Iterator[tuple[str, Any]]]] = {
     "pair": _pair,
     "link": _link,
     "service": _service,
     "export": _export,
     "wire": _wire,
+    "typing": _typing,
+    "fleet": _fleet,
 }
 
 

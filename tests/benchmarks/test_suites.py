@@ -28,6 +28,7 @@ from outrider.engines import EngineSettings, open_engine
 from outrider.errors import InvalidParameter
 from outrider.manifest import Source, file_sha256
 from tests.export.models import write_gguf
+from tests.outrider.test_infill import MARKS
 
 ARGUMENTS = {
     "pair": "--target tiny --drafter lookup --drafter same --also other --peers none --threads 1",
@@ -35,6 +36,8 @@ ARGUMENTS = {
     "service": "--target counting",
     "export": "--target tiny --drafter same --drafter other --kinds code,chat --threads 1",
     "wire": "",
+    "typing": "--target tiny --drafter lookup --threads 1",
+    "fleet": "--engine core",
 }
 
 
@@ -61,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny`, the same weights under another name, and others of the same vocabulary."""
     home = tmp_path_factory.mktemp("store")
     for name, seed in (("tiny", 1), ("same", 1), ("other", 2)):
-        file = write_gguf(home / name / f"{name}.gguf", seed=seed, max_context=1024)
+        file = write_gguf(home / name / f"{name}.gguf", seed=seed, max_context=2048, marks=MARKS)
         catalog.install_gguf(file, home / name, name=name, licence="none", source=Source("random", file_sha256(file)))
     return home
 
