@@ -65,7 +65,7 @@ class Panel:
     x_label: str
     y_label: str
     x_ticks: Sequence[float] = field(default_factory=list)
-    log: str = ""  # axes that are logarithmic: "x" doubles with each step, "xy" also has a power of ten a step up
+    log: str = ""  # the axes that are logarithmic: "x", "y" or "xy"
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def panels(given: Iterable[Panel]) -> Any:
     for (axis, _), panel in zip(named, several, strict=True):
         if "y" in panel.log:
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
         else:
             axis.set_ylim(bottom=0)
     for axis, ends in named:  # now that all heights are known

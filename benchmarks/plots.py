@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +166,9 @@ def _typing(result: Result) -> Iterator[tuple[str, Any]]:
 
 
 def _fleet(result: Result) -> Iterator[tuple[str, Any]]:
-    details = Details.read(result.details)
-    counts = sorted({run.num_sessions for run in result.select(prompt=MANY) if run.num_sessions is not None})
-    hour = details.prices.verifier_hour.price
+    hour = Details.read(result.details).prices.verifier_hour.price
 
-    def over(asked: str, x: str, y: str, label: str, of: Callable[[Load], float], **more: Any) -> Any:
+    def over(asked: str, x: str, of: Callable[[Load], float], labels: tuple[str, str], log: str = "") -> Any:
         """A panel a kind, a line a way."""
         found = []
         for kind in result.kinds:
@@ -180,29 +177,24 @@ def _fleet(result: Result) -> Iterator[tuple[str, Any]]:
                 loads = loads_of(result.select(prompt=asked, kind=kind, way=way.name))
                 points = {getattr(load, x): [of(load)] for load in loads if load.rate > 0}
                 lines.append(Line(way.name, points, COLOURS.get(way.role, "")))
-            found.append(Panel(kind, lines, label, y, **more))
+            ticks = sorted({place for line in lines for place in line.points})
+            found.append(Panel(kind, lines, *labels, x_ticks=ticks, log=log))
         return panels(found)
 
-    if counts:
-        of_devices = partial(over, MANY, "num_devices", label="devices on one verifier", x_ticks=counts)
-        yield "capacity-over-devices", of_devices("tokens/s that nine in ten devices get", of=_slow, log="x")
-        price = "verifier's price of a million tokens"
-        yield "price-over-devices", of_devices(price, of=lambda load: _price(load, hour), log="xy")
-    if rtts_ms := sorted({run.rtt_ms for run in result.select(prompt=ONE) if run.rtt_ms is not None}):
-        label = "round trip, ms"
-        yield (
-            "speed-over-rtt",
-            over(ONE, "rtt_ms", "tokens/s of one device", label, lambda load: load.rate, x_ticks=rtts_ms),
-        )
+    def price(load: Load) -> float:
+        """Where all devices together have the verifier."""
+        return 1e6 * hour / (3600 * load.rate * load.num_devices)
 
-
-def _slow(load: Load) -> float:
-    return load.rate_p10
-
-
-def _price(load: Load, hour: float) -> float:
-    """Of a million tokens, where all devices together have the verifier."""
-    return 1e6 * hour / (3600 * load.rate * load.num_devices)
+    if result.select(prompt=MANY):
+        x_label = "devices on one verifier"
+        speed = (x_label, "tokens/s that nine in ten devices get")
+        yield "capacity-over-devices", over(MANY, "num_devices", lambda load: load.rate_p10, speed, "x")
+        if hour:
+            money = (x_label, "verifier's price of a million tokens")
+            yield "price-over-devices", over(MANY, "num_devices", price, money, "xy")
+    if result.select(prompt=ONE):
+        speed = ("round trip, ms", "tokens/s of one device")
+        yield "speed-over-rtt", over(ONE, "rtt_ms", lambda load: load.rate, speed)
 
 
 FIGURES: dict[str, Callable[[Result], Iterator[tuple[str, Any]]]] = {
