@@ -22,7 +22,7 @@ __all__ = [
 
 COUNTING = "counting"  # a target that is no model: after a token comes the next number
 QUICK_TOKENS = 24
-QUICK_KEYS = 6
+QUICK_KEYS = 4
 DEFAULT, FEW, CODE = Selection(), Selection(count=2), Selection(("code",), count=8)
 EVERYTHING = Selection(KINDS, count=2)
 

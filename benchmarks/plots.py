@@ -16,7 +16,7 @@ from benchmarks.tables.pair import fastest_alone
 from benchmarks.tables.typing import first_lines_ms
 from outrider.errors import InvalidParameter, MissingExtra
 
-__all__ = ["draw"]
+__all__ = ["FIGURES", "draw"]
 
 
 def draw(result: Result, folder: Path) -> list[Path]:
