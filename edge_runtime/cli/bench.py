@@ -21,7 +21,7 @@ from benchmarks.options import (
     WireOptions,
 )
 from edge_runtime.cli.completion import model_names
-from edge_runtime.cli.suites import Asked, Plots, Prepared, needing_more, numbers, print_result, suite, words
+from edge_runtime.cli.suites import Asked, Plots, Prepared, numbers, print_result, suite, words
 from outrider.errors import InvalidParameter
 
 __all__ = ["COMMANDS"]
@@ -90,8 +90,7 @@ def link(
 
     Example: outrider bench link --rtt 0,50,300 --json link.json
     """
-    with needing_more():
-        from benchmarks.link import run
+    from benchmarks.link import run
 
     rtts_ms = numbers(rtt, "--rtt", least=0.0)
     return run, replace(asked.options, drafter=drafter, rtts_ms=rtts_ms, kbit_per_s=kbit)
@@ -112,8 +111,7 @@ def service(
 
     Example: outrider bench service --sessions 1,8 --json service.json
     """
-    with needing_more():
-        from benchmarks.service import run
+    from benchmarks.service import run
 
     at_once = tuple(int(number) for number in numbers(sessions, "--sessions", least=1.0))
     return run, replace(asked.options, drafter=drafter, sessions=at_once, num_streams=streams)
@@ -145,8 +143,7 @@ def wire(
 
     Example: outrider bench wire
     """
-    with needing_more():
-        from benchmarks.wire import run
+    from benchmarks.wire import run
 
     chosen = tuple(int(number) for number in numbers(lengths, "--lengths", least=0.0, most=MOST_DRAFTS))
     return run, replace(asked.options, num_tokens=max_tokens, lengths=chosen)
@@ -161,8 +158,7 @@ def typing(
 
     Example: outrider bench typing --json typing.json
     """
-    with needing_more():
-        from benchmarks.typing import run
+    from benchmarks.typing import run
 
     return run, replace(asked.options, drafter=drafter)
 

@@ -23,7 +23,7 @@ from outrider.errors import InvalidParameter, MissingExtra
 if TYPE_CHECKING:
     from benchmarks.record import Result
 
-__all__ = ["Asked", "Plots", "Prepared", "needing_more", "numbers", "print_result", "suite", "words"]
+__all__ = ["Asked", "Plots", "Prepared", "numbers", "print_result", "suite", "words"]
 
 MOST = 1e6  # of any number in a list
 Options = TypeVar("Options", bound=SuiteOptions)
@@ -87,7 +87,8 @@ def suite(options: type[SuiteOptions]) -> Callable[[Callable[..., Prepared]], Ca
                 kinds, count, file = (given.pop(name) for name in OF_PROMPTS)
                 common["prompts"] = Selection(words(kinds, "--kinds"), count, file)
             asked = Asked(options(**common), json)
-            measure, wanted = prepare(asked, **given)
+            with _needing_more():
+                measure, wanted = prepare(asked, **given)
             with show_progress() as progress:
                 result = measure(wanted.quick() if quick else wanted, ["outrider", *sys.argv[1:]], progress=progress)
             asked.keep(result)
@@ -118,7 +119,7 @@ def _shared(options: type[SuiteOptions]) -> dict[str, inspect.Parameter]:
 
 
 @contextmanager
-def needing_more() -> Iterator[None]:
+def _needing_more() -> Iterator[None]:
     """Names the extra, where a suite needs what the base does not bring."""
     try:
         yield
