@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.typing import keys
+from benchmarks.typist import keys
 from edge_runtime.drafters.base import shared_length
 from outrider import catalog
 from outrider.infill import Gap, gap_prompt, infill_ids
