@@ -20,11 +20,12 @@ from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 from outrider.errors import InvalidParameter, OutriderError
 
-__all__ = ["AUTO", "OFF", "Tuned", "check_name", "choose", "fingerprint", "machine", "save", "stored"]
+__all__ = ["AUTO", "OFF", "Tuned", "check_name", "choose", "default_name", "fingerprint", "machine", "save", "stored"]
 
 AUTO, OFF = "auto", "off"
 FOLDER = "tuned"
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+LONGEST = 64  # characters of a name
+NAME = re.compile(rf"[A-Za-z0-9][\w.-]{{0,{LONGEST - 1}}}", re.ASCII)
 MOST_BYTES = 1 << 20
 
 
@@ -50,6 +51,16 @@ def check_name(name: str) -> None:
     """Raises InvalidParameter for what cannot name a file, or means something else."""
     if not NAME.fullmatch(name) or name in (AUTO, OFF):
         raise InvalidParameter(f"{name!r} cannot name a tuned setting; give letters, digits, dots and dashes")
+
+
+def default_name(target: str, goal: str) -> str:
+    """Of a setting for a target of any name.
+
+    >>> default_name("./my model", "latency")
+    'my-model-latency'
+    """
+    plain = re.sub(r"[^\w.-]", "-", target, flags=re.ASCII).lstrip("._-") or "target"
+    return f"{plain[: LONGEST - len(goal) - 1]}-{goal}"
 
 
 def save(tuned: Tuned) -> Path:

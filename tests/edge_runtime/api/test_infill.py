@@ -188,6 +188,14 @@ def test_what_does_not_fit_is_left_out(home: Path) -> None:
     assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
 
 
+@pytest.mark.parametrize("over", [{"n_predict": 3}, {"n_predict": -1, "n_indent": 1}, {"n_predict": 0}], ids=str)
+def test_a_file_of_one_long_line_is_answered_too(home: Path, over: dict[str, int]) -> None:
+    with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
+        answer = asked(client, input_prefix="x = 1; " * 9000, input_suffix="y = 2; " * 9000, **over)
+    assert answer["truncated"] is True
+    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
+
+
 @pytest.mark.parametrize(
     ("over", "status", "code"),
     [

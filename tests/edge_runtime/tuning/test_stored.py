@@ -107,6 +107,13 @@ def test_names_that_cannot_be_are_refused_before_anything_is_measured(name: str)
         check_name(name)
 
 
+@pytest.mark.parametrize("target", ["", "tiny", "a/b", "../my model", "x" * 100, ".é"])
+def test_any_target_has_a_name_to_keep_its_setting_under(target: str) -> None:
+    name = stored.default_name(target, "verifier-cost")
+    check_name(name)
+    assert name.endswith("-verifier-cost")
+
+
 def test_a_store_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("OUTRIDER_HOME", str(tmp_path / "file"))
