@@ -13,14 +13,26 @@ from pathlib import Path
 import msgspec
 
 from edge_runtime.knobs import Knobs
-from edge_runtime.parts import drafting_model
+from edge_runtime.parts import DEFAULT_TARGET, drafting_model
 from edge_runtime.tuning.compare import Comparison
 from edge_runtime.tuning.goals import GOALS
 from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 from outrider.errors import InvalidParameter, OutriderError
 
-__all__ = ["AUTO", "OFF", "Tuned", "check_name", "choose", "default_name", "fingerprint", "machine", "save", "stored"]
+__all__ = [
+    "AUTO",
+    "OFF",
+    "Tuned",
+    "check_name",
+    "choose",
+    "choose_for",
+    "default_name",
+    "fingerprint",
+    "machine",
+    "save",
+    "stored",
+]
 
 AUTO, OFF = "auto", "off"
 FOLDER = "tuned"
@@ -106,6 +118,20 @@ def choose(how: str, *, target: str, verifier: str = "") -> tuple[Tuned | None, 
         except _Unusable as error:
             notice = notice or str(error)
     return None, notice and f"{notice}; the defaults are used, run outrider tune for others"
+
+
+def choose_for(
+    how: str, *, target: str | None, verifier: str | None, drafter: str, threads: int
+) -> tuple[Tuned | None, str]:
+    """As `choose`, for what a command is given: a drafter or threads that were chosen by hand leave a setting out.
+
+    Raises what `find` does for the target.
+    """
+    if drafter != "auto" or threads:
+        return None, "" if how in (AUTO, OFF) else f"{how} is not used beside --drafter or --threads"
+    is_here = verifier is None or target is not None
+    fingerprint = catalog.find(target or DEFAULT_TARGET).manifest.fingerprint if is_here else ""
+    return choose(how, target=fingerprint, verifier=verifier or "")
 
 
 class _Unusable(Exception):
