@@ -46,9 +46,8 @@ class Session:
     """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
 
     Who takes turns is waited for; else the verifier waits `patience_ms` for drafts, if there is a drafter, before it
-    steps alone. `breaker`
-    outlives the session: what it learned of the link holds for the next. After `alone_after_s` without a
-    word the drafter answers alone, if it may.
+    steps alone. `breaker` outlives the session: what it learned of the link holds for the next. After `alone_after_s`
+    without a word the drafter answers alone, if it may.
     """
 
     def __init__(

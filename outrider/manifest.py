@@ -81,14 +81,20 @@ class ModelFolder(msgspec.Struct, frozen=True):
 
 
 def load_folder(path: Path) -> ModelFolder:
-    """The model folder at `path`. Raises InvalidModel when there is no readable manifest."""
+    """The model folder at `path`. Raises InvalidModel when there is no readable manifest, or it names what lies
+    elsewhere."""
     try:
-        data = (path / MANIFEST).read_bytes()
-        return ModelFolder(path, msgspec.json.decode(data, type=Manifest))
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise InvalidModel(f"{path} holds no {MANIFEST}; pull or export the model again") from None
     except (OSError, msgspec.DecodeError) as error:
         raise InvalidModel(f"{path / MANIFEST} cannot be read ({error}); pull or export the model again") from None
+    for name in (manifest.file, manifest.id_map or ".", manifest.embeddings or ".", *manifest.files):
+        if name == ".." or any(sign in name for sign in "/\\\0"):
+            raise InvalidModel(
+                f"{path / MANIFEST} names {name!r}, no file of its folder; pull or export the model again"
+            )
+    return ModelFolder(path, manifest)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> ModelFolder:
