@@ -129,7 +129,7 @@ class InfillWriter:
             system_fingerprint=fingerprint_of([filling.target]),
             x_outrider=Note(
                 state=state_of(filling.is_verified),
-                provisional=sum(report.num_provisional for report in reports),
+                provisional=filling.num_provisional,
                 drafted=sum(report.num_drafted for report in reports),
                 accepted=sum(report.num_accepted for report in reports),
                 passes=sum(report.num_passes for report in reports),
@@ -185,8 +185,9 @@ def _timings(reports: Sequence[Report], num_predicted: int) -> Timings:
 def _picked(reply: InfillReply, paths: Sequence[str]) -> dict[str, Any]:
     """The fields that are asked for, each under its path: {"timings/prompt_n": 12}. Those there are none of are not."""
     found: dict[str, Any] = {}
+    whole = msgspec.to_builtins(reply)
     for path in paths:
-        value = msgspec.to_builtins(reply)
+        value = whole
         for name in path.split("/"):
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None:

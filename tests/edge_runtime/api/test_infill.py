@@ -1,15 +1,25 @@
 """/infill as editor plugins ask it: their fields, what they read of the answer, and how they are refused."""
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 import pytest
 
+from edge_runtime.answer import Answering
+from edge_runtime.api.filling import AskedGap, Filling
+from edge_runtime.api.modes import Mode
+from edge_runtime.api.suggestions import Suggestions
+from edge_runtime.events import Finished
+from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
+from outrider.choice import SamplingParams
+from outrider.infill import Gap
 from tests.edge_runtime.api.test_refusals import check_shape, toy
 from tests.edge_runtime.api.test_typing import HANG_S, client_of, served
 from tests.edge_runtime.api.tiny import SETTINGS, endpoint
@@ -239,11 +249,39 @@ def test_without_a_verifier_a_suggestion_is_the_drafter_s_and_is_not_remembered(
             answer = asked(client, **gap, model=model)
             assert answer["x_outrider"]["state"] == "provisional"
             assert answer["content"]
+            assert answer["tokens_predicted"] == answer["x_outrider"]["provisional"] == 6
             assert answer["tokens_recalled"] == 0
         for model, status in (("auto", 503), ("local", 400)):
             refused = client.post("/infill", json={**gap, "model": model}, headers={"X-Outrider-Strict": "true"})
             assert refused.status_code == status
             check_shape(refused)
+
+
+class LostAtTheEnd(Mode):
+    """The verifier is gone when all is said, and the drafter says only that it is the end."""
+
+    async def answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        async with aclosing(Mode.answer(self, prompt, params, **options)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    event.report.num_provisional = 1
+                yield event
+
+
+@pytest.mark.parametrize(("kind", "num_kept"), [(Mode, 1), (LostAtTheEnd, 0)])
+def test_an_end_that_nobody_verified_makes_no_answer_verified(home: Path, kind: type[Mode], num_kept: int) -> None:
+    async def main(runtime: Runtime) -> None:
+        mode = kind("auto", runtime, runtime.without_drafts(), asyncio.Lock(), asyncio.Event(), 4096)
+        suggestions = Suggestions(runtime.codec.bytes_of)
+        filling = Filling(AskedGap(mode, Gap("hello\n", "\n"), SamplingParams(), 4, 1000), suggestions)
+        assert [text async for text, _ in filling.texts()]
+        assert filling.is_verified == bool(num_kept)
+        assert len(suggestions) == num_kept
+
+    with served(home) as (runtime, _, _):
+        asyncio.run(main(runtime))
 
 
 def test_the_pair_says_what_its_target_says(pair: Runtime, client: httpx.Client) -> None:
