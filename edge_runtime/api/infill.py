@@ -151,7 +151,8 @@ def _asked(wish: InfillRequest, mode: Mode, *, is_strict: bool) -> AskedGap:
         max_tokens = mode.max_context
     given = {name: value for name in ("top_k", "top_p", "min_p") if (value := getattr(wish, name)) is not None}
     temperature = wish.temperature or 0.0
-    seed = 0 if not temperature else secrets.randbits(53) if wish.seed is None else wish.seed % MAX_SEED
+    is_drawn = wish.seed in (None, -1)  # -1 is llama.cpp's word for it
+    seed = 0 if not temperature else secrets.randbits(53) if is_drawn else (wish.seed or 0) % MAX_SEED
     gap = Gap(
         (wish.input_prefix or "") + (wish.prompt or ""),
         wish.input_suffix or "",

@@ -113,6 +113,20 @@ def test_chance_is_asked_for(client: httpx.Client) -> None:
     assert second["tokens_recalled"] == 0
 
 
+def test_a_seed_of_llama_cpp_s_that_is_none_is_drawn(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def draw(num_bits: int) -> int:
+        drawn.append(num_bits)
+        return 3
+
+    monkeypatch.setattr("edge_runtime.api.infill.secrets.randbits", draw)
+    gap = {"input_prefix": "hello", "n_predict": 16, "temperature": 2}
+    given, *others = (asked(client, **gap, seed=seed)["content"] for seed in (3, -1, None))
+    assert others == [given, given]
+    assert len(drawn) == 2
+
+
 def test_a_prompt_read_before_is_not_read_again(home: Path) -> None:
     """n_predict 0, as plugins send it with the files that they have found."""
     files = [{"filename": "other.py", "text": CODE * 20}]
