@@ -112,7 +112,7 @@ class InfillWriter:
     def _last(self, content: str) -> InfillReply | dict[str, Any]:
         filling = self._filling
         reports = filling.reports
-        num_prompt, num_predicted = len(filling.prompt.ids), filling.num_tokens
+        num_prompt, num_predicted = len(filling.prompt.ids), filling.num_tokens if self._wish.n_predict != 0 else 0
         reply = InfillReply(
             content=content,
             stop=True,

@@ -265,6 +265,7 @@ def test_without_a_verifier_a_suggestion_is_the_drafter_s_and_is_not_remembered(
             assert answer["content"]
             assert answer["tokens_predicted"] == answer["x_outrider"]["provisional"] == 6
             assert answer["tokens_recalled"] == 0
+        assert asked(client, **{**gap, "n_predict": 0})["tokens_predicted"] == 0
         for model, status in (("auto", 503), ("local", 400)):
             refused = client.post("/infill", json={**gap, "model": model}, headers={"X-Outrider-Strict": "true"})
             assert refused.status_code == status
