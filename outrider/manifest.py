@@ -5,14 +5,13 @@ no model and fetches nothing.
 """
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from outrider.errors import InvalidModel
+from outrider.whole_file import write_whole
 
 __all__ = ["Manifest", "ModelFolder", "Profile", "Source", "file_sha256", "load_folder", "write_manifest"]
 
@@ -93,13 +92,7 @@ def load_folder(path: Path) -> ModelFolder:
 
 def write_manifest(path: Path, manifest: Manifest) -> ModelFolder:
     """Write `manifest.json` in one step: readers see the old one or the new one, never half."""
-    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    with tempfile.NamedTemporaryFile(dir=path, prefix=".manifest-", delete=False) as temporary:
-        temporary.write(data)
-        temporary.flush()
-        os.fsync(temporary.fileno())
-    os.chmod(temporary.name, 0o644)
-    os.replace(temporary.name, path / MANIFEST)
+    write_whole(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2), 0o644)
     return ModelFolder(path, manifest)
 
 

@@ -7,7 +7,6 @@ commands have themselves. Knows the options' names and kinds; what values mean, 
 import json
 import os
 import re
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import platformdirs
 
 from edge_runtime.cli.access import TOKEN_VARIABLE
 from outrider.errors import InvalidParameter
+from outrider.whole_file import write_whole
 
 __all__ = ["FILE_VARIABLE", "OPTIONS", "Option", "Value", "change", "config_path", "defaults", "load", "parse"]
 
@@ -165,8 +165,6 @@ def _write(path: Path, text: str) -> None:
     """In one step: readers see the old file or the new one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as temporary:
-            temporary.write(text)
-        os.replace(temporary.name, path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise InvalidParameter(f"{path} cannot be written ({error.strerror}); set {FILE_VARIABLE}") from None

@@ -27,7 +27,10 @@ def doctor(
         str | None, typer.Option(help="The model whose answers you want.", autocompletion=model_names)
     ] = None,
     drafter: Annotated[
-        str, typer.Option(help="Who is to guess ahead: auto, none, lookup, or a model.", autocompletion=model_names)
+        str,
+        typer.Option(
+            help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=model_names
+        ),
     ] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Look only: import no library, run no model.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,

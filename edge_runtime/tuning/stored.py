@@ -5,9 +5,7 @@
 Whatever is wrong with one is told in a line and the defaults are used: it could only have changed speed.
 """
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -19,6 +17,7 @@ from edge_runtime.tuning.goals import GOALS
 from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 from outrider.errors import InvalidParameter, OutriderError
+from outrider.whole_file import write_whole
 
 __all__ = ["AUTO", "OFF", "Tuned", "check_name", "choose", "fingerprint", "machine", "save", "stored"]
 
@@ -58,9 +57,7 @@ def save(tuned: Tuned) -> Path:
     path = _path(tuned.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
-            temporary.write(msgspec.json.format(msgspec.json.encode(tuned), indent=2) + b"\n")
-        os.replace(temporary.name, path)
+        write_whole(path, msgspec.json.format(msgspec.json.encode(tuned), indent=2) + b"\n")
     except OSError as error:
         raise InvalidParameter(f"{path} cannot be written ({error.strerror}); set OUTRIDER_HOME") from None
     return path
