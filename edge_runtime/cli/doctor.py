@@ -14,7 +14,7 @@ from edge_runtime.checkup.models import check_engines, check_models
 from edge_runtime.checkup.tuned import check_tuned
 from edge_runtime.checkup.verifier import Reached, check_verifier
 from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
-from edge_runtime.cli.completion import model_names
+from edge_runtime.cli.completion import drafter_names, model_names
 from edge_runtime.cli.config_file import config_path, load
 from edge_runtime.cli.output import print_json, show_progress
 
@@ -29,7 +29,7 @@ def doctor(
     drafter: Annotated[
         str,
         typer.Option(
-            help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=model_names
+            help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=drafter_names
         ),
     ] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Look only: import no library, run no model.")] = False,
