@@ -1,4 +1,4 @@
-"""Writes a small file in one step: readers see the old one or the new one, never half, whatever breaks meanwhile."""
+"""A file written in one step: readers see the old one or the new one, never half. Knows no format."""
 
 import os
 import tempfile
@@ -8,15 +8,15 @@ __all__ = ["write_whole"]
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """In a folder that exists. Raises OSError; then the old file stands, and nothing else is left beside it."""
-    temporary = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False)  # noqa: SIM115
+    """On the disk when this returns. Raises OSError; then the old file is as it was, and nothing lies beside it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with temporary:
-            temporary.write(data)
-            temporary.flush()
-            os.fsync(temporary.fileno())
-        os.chmod(temporary.name, mode)
-        os.replace(temporary.name, path)
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
     except BaseException:
-        os.unlink(temporary.name)
+        Path(name).unlink(missing_ok=True)
         raise

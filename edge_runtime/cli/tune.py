@@ -40,7 +40,13 @@ def tune(
             autocompletion=model_names,
         ),
     ] = None,
-    goal: Annotated[str, typer.Option(help=f"What is to be little: {', '.join(GOALS)}.")] = LATENCY,
+    goal: Annotated[
+        str,
+        typer.Option(
+            help=f"What is to be little: {', '.join(GOALS)}.",
+            autocompletion=lambda incomplete: [goal for goal in GOALS if goal.startswith(incomplete)],
+        ),
+    ] = LATENCY,
     prompts: Annotated[
         str, typer.Option(help="code, chat, both, or a file: a JSON object a line, with prompt and perhaps kind.")
     ] = "both",

@@ -172,3 +172,9 @@ def test_a_hugging_face_folder_that_wants_to_run_code(tmp_path: Path) -> None:
     (source / "config.json").write_bytes(msgspec.json.encode(config))
     with pytest.raises(InvalidModel, match="code of its own"):
         catalog.find(str(source))
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(InvalidModel, match="not a GGUF file"):
+        catalog.find(str(tmp_path / "model.gguf"))
