@@ -1,6 +1,5 @@
 """The verifier's own drafts: the same list, sooner; paid for by the same rule; not counted as the device's."""
 
-import os
 import random
 
 import msgspec
@@ -186,7 +185,8 @@ class Contrary(ToyEngine):
 
     def _row(self, cache):
         token_ids, text = [token_id for token_id, _ in cache], self._text
-        text.truncate(len(os.path.commonprefix([token_ids, text.token_ids])))
+        while text.token_ids != token_ids[: len(text.token_ids)]:
+            text.truncate(len(text.token_ids) - 1)
         for token_id in token_ids[len(text.token_ids) :]:
             text.append(token_id)
         row = super()._row(cache)
