@@ -41,6 +41,7 @@ def _write(figure: Any, folder: Path, name: str) -> Iterator[Path]:
         path = folder / f"{name}.{suffix}"
         figure.savefig(path, dpi=160, bbox_inches="tight", metadata={"Date": None} if suffix == "svg" else None)
         yield path
+        figure.set_layout_engine("none")  # as it is laid out now: that takes longer than to write it
     pyplot.close(figure)
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,8 +22,10 @@ from benchmarks.machines import Curve
 from outrider import catalog
 from outrider.engines import Chunk, EngineSettings
 from outrider.engines.machine import processor, resolve_threads
-from outrider.engines.torch import TorchEngine
 from outrider.manifest import Manifest, ModelFolder, Source
+
+if TYPE_CHECKING:
+    from outrider.engines.torch import TorchEngine
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 DRAFTS = (0, 1, 3, 7, 15, 31)
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         max_sequences=max(options.batches),
         provider=options.device,
     )
+    from outrider.engines.torch import TorchEngine  # which takes seconds to import
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = catalog.find(options.model) if options.model else random_model(Path(scratch), options.size)
         engine = TorchEngine(folder, settings)
@@ -119,7 +123,7 @@ def random_model(path: Path, size: str) -> ModelFolder:
 
 
 def measure(
-    engine: TorchEngine, batches: Sequence[int], drafts: Sequence[int], context: int, repeats: int
+    engine: "TorchEngine", batches: Sequence[int], drafts: Sequence[int], context: int, repeats: int
 ) -> dict[tuple[int, int], list[float]]:
     """Milliseconds by (sessions, drafts), interleaved, so that a slow moment does not fall on one of them."""
     rng = np.random.default_rng(0)

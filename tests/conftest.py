@@ -61,6 +61,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+# Folders whose tests are all of one kind, by its marker.
+OF_A_KIND = {"browser": "browser", "real": "weights"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where they are not wanted their files are not imported either, which takes every worker a while."""
+    marker = OF_A_KIND.get(collection_path.name)
+    is_ours = collection_path.parent == Path(__file__).parent
+    return True if is_ours and f"not {marker}" in config.option.markexpr.split(" and ") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((n for n, path in enumerate(FIRST) if item.nodeid.startswith(path)), len(FIRST)))
 

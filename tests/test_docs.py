@@ -1,9 +1,12 @@
 """What README and the pages promise is there: commands, options, names, examples, links."""
 
 import doctest
+import functools
 import importlib
+import io
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -23,18 +26,22 @@ def commands() -> list[tuple[str, str]]:
     return sorted({(name, rest.strip()) for block in shell for name, rest in COMMAND.findall(block)})
 
 
+@functools.cache
+def help_of(*words: str) -> str:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as shown:
+        patch.setattr(sys, "argv", ["outrider", *words, "--help"])
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert stopped.value.code == 0
+    return shown.getvalue()
+
+
 @pytest.mark.parametrize(("name", "rest"), commands())
-def test_commands_and_their_options_exist(
-    name: str, rest: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_and_their_options_exist(name: str, rest: str) -> None:
     words = [name, *rest.split()]
     depth = max((len(group.split()) + 1 for group in GROUPS if words[: len(group.split())] == group.split()), default=1)
-    monkeypatch.setattr(sys, "argv", ["outrider", *words[:depth], "--help"])
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
+    shown = help_of(*words[:depth])
     for option in re.findall(r"--[a-z-]+", rest):
         assert option in shown
 

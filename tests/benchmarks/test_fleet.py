@@ -47,12 +47,15 @@ def independent(acceptance: float) -> Kind:
     return Kind("independent", acceptance, 0)
 
 
-@pytest.mark.parametrize(("acceptance", "num_drafts", "rtt_ms"), [(0.6, 3, 0.0), (0.8, 5, 50.0), (0.95, 8, 120.0)])
-def test_taking_turns_is_the_closed_form(acceptance: float, num_drafts: int, rtt_ms: float) -> None:
+@pytest.mark.parametrize(
+    ("acceptance", "num_drafts", "rtt_ms", "num_tokens"),
+    [(0.6, 3, 0.0, 3000), (0.8, 5, 50.0, 3000), (0.95, 8, 120.0, 6000)],
+)
+def test_taking_turns_is_the_closed_form(acceptance: float, num_drafts: int, rtt_ms: float, num_tokens: int) -> None:
     """A turn brings (1 - a^(k+1)) / (1 - a) tokens, and takes RTT + k d + t."""
     machine = flat(20, draft_ms=4)
     kind = independent(acceptance)
-    load = measure(machine, "turns", kind, 1, rtt_ms, num_tokens=6000, num_drafts=num_drafts)
+    load = measure(machine, "turns", kind, 1, rtt_ms, num_tokens=num_tokens, num_drafts=num_drafts)
     tokens = expected_tokens(acceptance, num_drafts)
     assert 1 / load.turns_per_token == pytest.approx(tokens, rel=0.03)
     assert load.rate == pytest.approx(1000 * tokens / (rtt_ms + 4 * num_drafts + 20), rel=0.03)
@@ -103,7 +106,7 @@ def test_a_full_verifier_is_no_slower_for_drafts_and_one_with_rows_to_spare_fast
 @pytest.mark.parametrize("busy", [0.4, 0.7])
 def test_waiting_is_that_of_the_queue(busy: float) -> None:
     """M/D/1: who comes at random and wants one pass waits t r / (2 (1 - r)) on average, r the share that is busy."""
-    pass_ms, count = 10.0, 4000
+    pass_ms, count = 10.0, 3000
     rng = random.Random(3)
     texts = [Text([7], [True], [1.0], numbered(number, 1)) for number in range(count)]
     asks_ms, now_ms = [], 0.0
@@ -200,7 +203,7 @@ def test_what_the_link_was_measured_to_give(way: Way) -> None:
     alone = measure(machine, "alone", KINDS["chat"], 1, 0.0).rate
     assert alone == pytest.approx(8.4, rel=0.03)
     for rtt_ms, measured in LINK_CHAT[way].items():
-        found = measure(machine, way, KINDS["chat"], 1, rtt_ms, num_tokens=1500).rate / alone
+        found = measure(machine, way, KINDS["chat"], 1, rtt_ms, num_tokens=1000).rate / alone
         assert found == pytest.approx(measured, rel=0.1), f"{way}, RTT {rtt_ms}: {found:.2f}, measured {measured}"
 
 

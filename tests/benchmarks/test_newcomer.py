@@ -67,6 +67,7 @@ def test_the_path_of_the_readme_leads_to_answers(tmp_path: Path, capfd: pytest.C
     environment = surroundings(tmp_path) | {
         "OUTRIDER_HOME": str(write_store(tmp_path / "store")),
         "PYTHONPATH": str(ROOT),
+        "OMP_WAIT_POLICY": "passive",  # the cores are shared: threads that wait for each other must not spin
     }
     checkout = checkout_with_this_environment(tmp_path / "outrider")
     (checkout / EXAMPLE).write_text(example)

@@ -15,7 +15,7 @@ from outrider.wire import Cancel, Draft, Fault, Verified, pack_ids, unpack_ids
 from tests.cloud_verifier.test_verifier import PROMPT, open_message, target_alone
 from tests.toy import ToyEngine
 
-WANT = target_alone(num_tokens=40)
+WANT = target_alone(num_tokens=24)
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -177,12 +177,20 @@ def test_own_drafts_that_keep_missing_cost_hardly_more_than_none() -> None:
 
 
 class Contrary(ToyEngine):
-    """Never says what looking up would propose."""
+    """Never says what looking up would propose. For one session."""
+
+    def __init__(self, **over):
+        super().__init__(**over)
+        self._text = SuffixAutomaton()
 
     def _row(self, cache):
-        token_ids = [token_id for token_id, _ in cache]
+        token_ids, text = [token_id for token_id, _ in cache], self._text
+        while text.token_ids != token_ids[: len(text.token_ids)]:
+            text.truncate(len(text.token_ids) - 1)
+        for token_id in token_ids[len(text.token_ids) :]:
+            text.append(token_id)
         row = super()._row(cache)
-        row[SuffixAutomaton(token_ids).propose(1).token_ids] = -100.0
+        row[text.propose(1).token_ids] = -100.0
         return row
 
 

@@ -1,7 +1,10 @@
 """The verifier over the torch engine: many sessions in shared passes, each told what it is told alone."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -23,6 +26,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     return tiny_hf(tmp_path_factory.mktemp("hf") / "tiny")
 
 
+@dataclass(frozen=True)
+class Work:
+    """Long and short prompts, how to choose, and what each session says alone."""
+
+    prompts: list[list[int]]
+    params: list[SamplingParams]
+    alone: list[list[int]]
+
+
+@pytest.fixture(scope="module")
+def work(folder: ModelFolder) -> Iterator[Callable[[int], Work]]:
+    """By seed."""
+    with closing(open_engine(folder, EngineSettings(num_threads=1, max_context=160, max_sequences=1))) as engine:
+
+        @cache
+        def work(seed: int) -> Work:
+            rng = random.Random(seed)
+            prompts = [[rng.randrange(N_VOCAB) for _ in range(rng.choice([1, 9, 90]))] for _ in range(NUM_SESSIONS)]
+            params = [SamplingParams(temperature=number % 2, seed=number) for number in range(NUM_SESSIONS)]
+            alone = []
+            for prompt, choice in zip(prompts, params, strict=True):
+                verifier = Verifier(engine, target="t", vocabulary="v", limits=LIMITS)
+                got = {verifier.open(open_message(prompt, NUM_TOKENS, choice)).session: []}
+                run(verifier, got)
+                alone += got.values()
+                verifier.cache.clear()
+            return Work(prompts, params, alone)
+
+        yield work
+
+
 @pytest.fixture(params=[12, 5], ids=["room for all", "eviction pressure"])
 def engine(folder: ModelFolder, request: pytest.FixtureRequest) -> Iterator[Engine]:
     engine = open_engine(folder, EngineSettings(num_threads=1, max_context=160, max_sequences=request.param))
@@ -31,20 +65,11 @@ def engine(folder: ModelFolder, request: pytest.FixtureRequest) -> Iterator[Engi
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_every_output_is_its_serial_run(engine: Engine, seed: int) -> None:
-    """Long and short prompts; drafts right and wrong, in chains and trees, that come at any time."""
+def test_every_output_is_its_serial_run(engine: Engine, work: Callable[[int], Work], seed: int) -> None:
+    """Drafts right and wrong, in chains and trees, that come at any time."""
     print(f"seed {seed}")
     rng = random.Random(seed)
-    prompts = [[rng.randrange(N_VOCAB) for _ in range(rng.choice([1, 9, 90]))] for _ in range(NUM_SESSIONS)]
-    params = [SamplingParams(temperature=number % 2, seed=number) for number in range(NUM_SESSIONS)]
-    alone = []
-    for prompt, choice in zip(prompts, params, strict=True):
-        verifier = Verifier(engine, target="t", vocabulary="v", limits=LIMITS)
-        got = {verifier.open(open_message(prompt, NUM_TOKENS, choice)).session: []}
-        run(verifier, got)
-        alone += got.values()
-        verifier.cache.clear()
-
+    prompts, params, alone = work(seed).prompts, work(seed).params, work(seed).alone
     verifier = Verifier(engine, target="t", vocabulary="v", limits=LIMITS)
     num_sessions: list[int] = []
     verifier.on_pass.append(lambda report: num_sessions.append(report.num_sessions))

@@ -1,6 +1,6 @@
 """What somebody on the wire sees: with padding one size each way, without it sizes that tell prompts apart.
 
-Frames are read from the bytes that passed a proxy. A nearest-centroid classifier learns from some runs which of fifty
+Frames are read from the bytes that passed a proxy. A nearest-centroid classifier learns from some runs which of twenty
 prompts a sequence of sizes belongs to, and guesses for the others. That it succeeds without padding is the control.
 """
 
@@ -31,7 +31,7 @@ from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving_here
 from tests.toy import ToyEngine
 
-NUM_PROMPTS = 30
+NUM_PROMPTS = 20
 NUM_TOKENS = 18
 NUM_FRAMES = 5  # each way, that the classifier looks at: every session has as many
 BINARY = 2

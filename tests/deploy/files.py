@@ -44,7 +44,7 @@ def unit() -> configparser.SectionProxy:
 
 
 def manifest(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((DEPLOY / "kubernetes" / f"{name}.yaml").read_text())
+    found: dict[str, Any] = yaml.load((DEPLOY / "kubernetes" / f"{name}.yaml").read_text(), yaml.CSafeLoader)
     return found
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tqdm import tqdm
 
-from export import onnx, onnx_child
+from export import onnx
 from outrider import catalog
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
@@ -17,6 +17,8 @@ from tests.export.models import write_gguf, write_hf
 
 def run_here(module: str, job: bytes, work: Path, progress: Progress) -> None:
     """In place of the child: its main function, without the libraries' warnings, which a child keeps to itself."""
+    from export import onnx_child
+
     assert module == "export.onnx_child"
     tqdm.monitor_interval = 0  # its bars would leave a thread behind
     with warnings.catch_warnings():

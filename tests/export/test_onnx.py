@@ -1,11 +1,13 @@
+"""ONNX builds and the edits of their graphs. The library of graphs, which takes long to import, is for the tests alone
+that run: every worker of the tests reads this file."""
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from export.onnx import build_onnx, pick_builder
-from export.onnx_graph import as_16_bits, cut_output_rows, save, shrink_embeddings
 from outrider.errors import InvalidModel, InvalidParameter, UsageError
 from outrider.manifest import ModelFolder
 from outrider.progress import silent
@@ -35,6 +37,8 @@ def source_logits(built: Built, model_type: str) -> np.ndarray:
 def test_a_build_says_nearly_what_its_source_says(
     built: Built, model_type: str, builder: str, quantization: str
 ) -> None:
+    import onnx_ir as ir
+
     folder = built.onnx(model_type, builder, quantization)
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
     expected, found = source_logits(built, model_type), run_onnx(folder / "model.onnx", TOKEN_IDS)
@@ -50,6 +54,10 @@ def test_a_build_says_nearly_what_its_source_says(
 def test_trimmed_logits_are_the_full_ones_at_the_kept_ids(
     built: Built, tmp_path: Path, model_type: str, builder: str, quantization: str
 ) -> None:
+    import onnx_ir as ir
+
+    from export.onnx_graph import cut_output_rows, save
+
     file = built.onnx(model_type, builder, quantization) / "model.onnx"
     kept = np.array([0, 1, 2, 3, *range(7, 67), *range(100, 292, 3)], np.int32)
     model = ir.load(file)
@@ -61,12 +69,16 @@ def test_trimmed_logits_are_the_full_ones_at_the_kept_ids(
 
 
 def test_the_embedding_table_is_stored_in_half_precision(built: Built) -> None:
+    import onnx_ir as ir
+
     graph = ir.load(built.onnx("qwen2", "fused", "int4") / "model.onnx").graph
     tables = [value for value in graph.initializers.values() if list(value.shape) == [N_VOCAB, 64]]
     assert [value.dtype for value in tables] == [ir.DataType.FLOAT16]
 
 
-def embedding_model(table: np.ndarray) -> ir.Model:
+def embedding_model(table: np.ndarray) -> Any:
+    import onnx_ir as ir
+
     ids = ir.Value(name="input_ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([1, 3]))
     value = ir.Value(name="table", const_value=ir.Tensor(table, name="table"))
     value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape(table.shape)
@@ -81,17 +93,19 @@ def embedding_model(table: np.ndarray) -> ir.Model:
 @pytest.mark.parametrize(
     ("table", "dtype"),
     [
-        (np.float32([[0.5, -3.25], [1e-7, 2.0]]).astype(np.float16).astype(np.float32), ir.DataType.FLOAT16),
-        (np.float32([[2.0**-120, 1.5], [0.0, -(2.0**90)]]), ir.DataType.BFLOAT16),
-        (np.float32([[1 / 3, 0.1], [0.7, 1.0]]), ir.DataType.FLOAT),
+        (np.float32([[0.5, -3.25], [1e-7, 2.0]]).astype(np.float16).astype(np.float32), "FLOAT16"),
+        (np.float32([[2.0**-120, 1.5], [0.0, -(2.0**90)]]), "BFLOAT16"),
+        (np.float32([[1 / 3, 0.1], [0.7, 1.0]]), "FLOAT"),
     ],
 )
-def test_a_table_shrinks_only_where_nothing_is_lost(tmp_path: Path, table: np.ndarray, dtype: ir.DataType) -> None:
+def test_a_table_shrinks_only_where_nothing_is_lost(tmp_path: Path, table: np.ndarray, dtype: str) -> None:
     import onnxruntime as ort
 
+    from export.onnx_graph import save, shrink_embeddings
+
     model = embedding_model(table)
-    assert shrink_embeddings(model) == (dtype != ir.DataType.FLOAT)
-    assert [value.dtype for value in model.graph.initializers.values()] == [dtype]
+    assert shrink_embeddings(model) == (dtype != "FLOAT")
+    assert [value.dtype.name for value in model.graph.initializers.values()] == [dtype]
     save(model, tmp_path)
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     found = session.run(None, {"input_ids": np.array([[0, 1, 0]], np.int64)})[0]
@@ -99,10 +113,14 @@ def test_a_table_shrinks_only_where_nothing_is_lost(tmp_path: Path, table: np.nd
 
 
 def test_numbers_beyond_half_precision_are_no_error() -> None:
+    from export.onnx_graph import as_16_bits
+
     assert as_16_bits(np.float32([[1e6 + 1]])) is None
 
 
 def test_a_graph_without_an_output_product_is_refused() -> None:
+    from export.onnx_graph import cut_output_rows
+
     with pytest.raises(InvalidModel, match="does not end in a product"):
         cut_output_rows(embedding_model(np.zeros((2, 2), np.float32)), np.array([0], np.int32))
 

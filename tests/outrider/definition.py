@@ -6,7 +6,6 @@ distribution.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc
 
 from outrider.choice import SamplingParams
 from outrider.rejection import ACCEPTING, RESIDUAL
@@ -37,6 +36,8 @@ def probabilities(params: SamplingParams, logits: Array = LOGITS) -> Array:
 
 def p_value(observed: Array, expected: Array) -> float:
     """Pearson's test. (scipy.stats has it too, and takes longer to import than the tests to run.)"""
+    from scipy.special import chdtrc
+
     return float(chdtrc(len(observed) - 1, ((observed - expected) ** 2 / expected).sum()))
 
 

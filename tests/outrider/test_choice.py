@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import chdtrc, kolmogorov
 
 from outrider.choice import SamplingParams, choose, gumbel_noise, surviving_columns
 from outrider.errors import BadLogits, InvalidParameter
@@ -38,6 +37,8 @@ def draw(params: SamplingParams) -> np.ndarray:
 
 def pair_p_value(first: np.ndarray, second: np.ndarray) -> float:
     """p-value of the two being independent."""
+    from scipy.special import chdtrc
+
     pairs = np.full((10, 10), 1e-9)
     np.add.at(pairs, (first, second), 1)
     expected = np.outer(pairs.sum(axis=1), pairs.sum(axis=0)) / pairs.sum()
@@ -120,6 +121,8 @@ def test_a_planted_lenient_acceptance_fails() -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**31, 2**63 - 1])
 def test_noise_is_standard_gumbel(seed: int) -> None:
+    from scipy.special import kolmogorov
+
     drawn = gumbel_noise(seed, 3, np.arange(NUM_SAMPLES))
     uniform = np.exp(-np.exp(-np.sort(drawn)))
     steps = np.arange(NUM_SAMPLES + 1) / NUM_SAMPLES
