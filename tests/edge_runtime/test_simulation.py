@@ -33,7 +33,7 @@ CELLS = [
     (machine, rtt_ms, draft_ms, *TEXTS[(row + column + shift) % 4])
     for row, machine in enumerate(MACHINES)
     for column, rtt_ms in enumerate(RTTS_MS)
-    for shift, draft_ms in ((0, 3.0), (1, 16.3))
+    for shift, draft_ms in ((0, 3.0), (2, 3.0), (1, 16.3))
 ]
 
 
