@@ -22,7 +22,7 @@ from outrider.manifest import load_folder
 from tests.edge_runtime.api.tiny import write_store
 from tests.edge_runtime.cli.in_process import run
 
-SHORT = ("--max-tokens", "8", "--budget", "0.06")
+SHORT = ("--max-tokens", "8", "--budget", "0.03")
 
 
 @pytest.fixture(scope="module")
