@@ -29,6 +29,7 @@ from outrider.wire import Down, Draft, Load, Open, Params, Up, Verified, pack_id
 __all__ = ["NEVER", "Device", "Link", "Result", "Server", "Text", "bursts", "one_hot", "play", "repeating", "simulate"]
 
 N_VOCAB = 256
+ONE_HOT = np.eye(N_VOCAB + 1, N_VOCAB, dtype=np.float32)  # the last row says nothing
 MAX_DRAFTS = 31
 NEVER = float("inf")  # milliseconds a draft takes where there is no drafter
 SHORTEST_MS = 0.001  # a wait that rounding made too short must come to its end
@@ -374,9 +375,7 @@ class _OneSession:
 
 def one_hot(token_ids: Sequence[int], num_rows: int) -> Logits:
     """Logits of a target that says these; rows beyond them say nothing."""
-    logits = np.zeros((num_rows, N_VOCAB), np.float32)
-    logits[range(len(token_ids)), token_ids] = 1
-    return logits
+    return ONE_HOT[[*token_ids, *[N_VOCAB] * (num_rows - len(token_ids))]]
 
 
 def simulate(
