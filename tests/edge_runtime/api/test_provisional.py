@@ -15,12 +15,11 @@ import openai
 import pytest
 
 from cloud_verifier.server import create_server
-from cloud_verifier.target import LocalVerifier, open_verifier
+from cloud_verifier.target import LocalVerifier
 from edge_runtime.answer import Piece
 from edge_runtime.api import Modes
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.runtime import Runtime
-from outrider import catalog
 from outrider.choice import SamplingParams
 from tests.edge_runtime.api.test_openai_client import GO_ON, TOOLS
 from tests.edge_runtime.api.tiny import HELLO, SETTINGS, client, endpoint
@@ -47,16 +46,6 @@ class Device:
     def bring_up(self) -> Iterator[None]:
         with running(create_server(self.target.loop, UNHURRIED), self.port):
             yield
-
-
-@pytest.fixture(scope="module")
-def target(home: Path) -> Iterator[LocalVerifier]:
-    """What every device's verifier answers with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OUTRIDER_HOME", str(home))
-        target = open_verifier(catalog.find("tiny"), SETTINGS)
-    yield target
-    target.close()
 
 
 @pytest.fixture
