@@ -65,6 +65,7 @@ class Panel:
     x_label: str
     y_label: str
     x_ticks: Sequence[float] = field(default_factory=list)
+    log: str = ""  # the axes that are logarithmic: "x", "y" or "xy"
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,20 @@ def panels(given: Iterable[Panel]) -> Any:
         axis.set_xlabel(panel.x_label)
         axis.grid(axis="y", color=FAINT, linewidth=0.6)
         axis.set_axisbelow(True)
+        if "x" in panel.log:
+            axis.set_xscale("log", base=2)
         if panel.x_ticks:
             _ticks(axis, panel.x_ticks)
         if number == 0 or not shares_y:
             axis.set_ylabel(panel.y_label)
         axis.margins(x=0.02)
         named.append((axis, ends))
-    for axis, _ in named:
-        axis.set_ylim(bottom=0)
+    for (axis, _), panel in zip(named, several, strict=True):
+        if "y" in panel.log:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+        else:
+            axis.set_ylim(bottom=0)
     for axis, ends in named:  # now that all heights are known
         _names(axis, ends)
     return figure
@@ -137,27 +144,28 @@ def _line(axis: Any, points: Mapping[float, Sequence[float]], colour: str) -> No
 def _ticks(axis: Any, ticks: Sequence[float]) -> None:
     """At what was measured; a name that would touch the one before is left out."""
     axis.set_xticks(list(ticks))
-    span, last, names = max(ticks) - min(ticks), -math.inf, []
-    for tick in ticks:
-        is_clear = tick - last >= 0.04 * span
+    places = axis.get_xaxis().get_transform().transform(list(ticks))
+    span, last, names = max(places) - min(places), -math.inf, []
+    for tick, place in zip(ticks, places, strict=True):
+        is_clear = place - last >= 0.04 * span
         names.append(f"{tick:g}" if is_clear else "")
-        last = tick if is_clear else last
+        last = place if is_clear else last
     axis.set_xticklabels(names)
 
 
 def _names(axis: Any, ends: Sequence[tuple[str, float, str]]) -> None:
     """Beside the end of each line, pushed apart where they would touch."""
-    bottom, top = axis.get_ylim()
+    in_order = sorted(ends, key=lambda end: end[1])
+    bottom, top, *values = axis.get_yaxis().get_transform().transform([*axis.get_ylim(), *(end[1] for end in in_order)])
+    places = [(value - bottom) / ((top - bottom) or 1.0) for value in values]
     heights: list[float] = []
-    for _, value, _ in sorted(ends, key=lambda end: end[1]):
-        place = (value - bottom) / ((top - bottom) or 1.0)
+    for place in places:
         heights.append(max(place, heights[-1] + LABEL_GAP) if heights else place)
     if heights and heights[-1] > 1:
         for number in range(len(heights) - 1, -1, -1):
             ceiling = 1.0 if number == len(heights) - 1 else heights[number + 1] - LABEL_GAP
             heights[number] = min(heights[number], ceiling)
-    for height, (name, value, colour) in zip(heights, sorted(ends, key=lambda end: end[1]), strict=True):
-        place = (value - bottom) / ((top - bottom) or 1.0)
+    for height, place, (name, _, colour) in zip(heights, places, in_order, strict=True):
         axis.plot(
             [1.0, 1.03], [place, height], transform=axis.transAxes, color=colour, linewidth=0.7, clip_on=False, zorder=1
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
-from benchmarks import environment
+from benchmarks.measuring import measuring
 from benchmarks.options import ExportOptions
 from benchmarks.order import rotated
 from benchmarks.prompts import select
@@ -30,47 +30,39 @@ MAX_CONTEXT = 1024
 
 def run(options: ExportOptions, command: Sequence[str], progress: Progress = silent) -> Result:
     """Raises what `select` and `catalog.find` do, InvalidParameter where nothing is left to compare."""
-    began_s = time.perf_counter()
-    measured_in = environment.current(options.threads)
-    chosen = select(options.prompts)
-    target = catalog.find(options.target)
-    folders, missing = _drafters(target, options.drafters)
-    if not folders:
-        reasons = "; ".join(f"{each.name}: {each.reason}" for each in missing) or "the store has no other model"
-        raise InvalidParameter(f"no drafter to compare ({reasons}); pull or export one, or name it with --drafter")
-    codec = TextCodec(target)
-    prompts = [
-        (prompt, codec.encode_chat([{"role": "user", "content": prompt.text}]))
-        for each in chosen.values()
-        for prompt in each
-    ]
-    settings = EngineSettings(num_threads=options.threads, max_context=MAX_CONTEXT)
-    runs: list[Run] = []
-    with ExitStack() as stack:
-        progress("loading", 0, 0)
-        reference = stack.enter_context(closing(open_engine(target, settings)))
-        engines = {folder.name: stack.enter_context(closing(open_engine(folder, settings))) for folder in folders}
-        for engine in engines.values():
-            milliseconds_per_token(engine, prompts[0][1])  # warm up
-        for number, (prompt, token_ids) in enumerate(prompts):
-            progress("comparing", number, len(prompts))
-            text, rows = write(reference, token_ids, target.manifest.stop_ids, options.max_tokens)
-            for name, engine in rotated(list(engines.items()), number):
-                runs.append(_compare(name, engine, prompt.kind, prompt.id, token_ids, text, rows))
-        progress("comparing", len(prompts), len(prompts))
-    sizes = {folder.name: _size(folder) for folder in (target, *folders)}
-    return Result(
-        suite="export",
-        command=list(command),
-        environment=measured_in,
-        settings=environment.plain(options),
-        ways=[Way(name=folder.name, role="ours", note=_made_by(folder)) for folder in folders],
-        runs=runs,
-        missing=missing,
-        profiles=profiles([target.name, *engines]),
-        details={"sizes": sizes},
-        elapsed_s=time.perf_counter() - began_s,
-    )
+    with measuring("export", options, command, options.threads) as result:
+        chosen = select(options.prompts)
+        target = catalog.find(options.target)
+        folders, result.missing = _drafters(target, options.drafters)
+        if not folders:
+            reasons = "; ".join(f"{each.name}: {each.reason}" for each in result.missing)
+            raise InvalidParameter(
+                f"no drafter to compare ({reasons or 'the store has no other model'}); pull or export one, or name it "
+                "with --drafter"
+            )
+        codec = TextCodec(target)
+        prompts = [
+            (prompt, codec.encode_chat([{"role": "user", "content": prompt.text}]))
+            for each in chosen.values()
+            for prompt in each
+        ]
+        settings = EngineSettings(num_threads=options.threads, max_context=MAX_CONTEXT)
+        with ExitStack() as stack:
+            progress("loading", 0, 0)
+            reference = stack.enter_context(closing(open_engine(target, settings)))
+            engines = {folder.name: stack.enter_context(closing(open_engine(folder, settings))) for folder in folders}
+            for engine in engines.values():
+                milliseconds_per_token(engine, prompts[0][1])  # warm up
+            for number, (prompt, token_ids) in enumerate(prompts):
+                progress("comparing", number, len(prompts))
+                text, rows = write(reference, token_ids, target.manifest.stop_ids, options.max_tokens)
+                for name, engine in rotated(list(engines.items()), number):
+                    result.runs.append(_compare(name, engine, prompt.kind, prompt.id, token_ids, text, rows))
+            progress("comparing", len(prompts), len(prompts))
+        result.ways = [Way(name=folder.name, role="ours", note=_made_by(folder)) for folder in folders]
+        result.profiles = profiles([target.name, *engines])
+        result.details = {"sizes": {folder.name: _size(folder) for folder in (target, *folders)}}
+    return result
 
 
 def _compare(

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from benchmarks import environment
 from benchmarks.fault_proxy import FaultProxy, Toxics
 from benchmarks.link_device import Generation, Heard, Tracing
 from benchmarks.link_device import Ready as DeviceReady
 from benchmarks.link_device import Setup as DeviceSetup
 from benchmarks.link_record import AHEAD, ALONE, COLOCATED, TURNS, WAYS, Details, More
 from benchmarks.link_verifier import Ready, Setup, Take, Taken
+from benchmarks.measuring import measuring
 from benchmarks.options import COUNTING, LinkOptions
 from benchmarks.order import rotated
 from benchmarks.pinned import Pinned, cores
@@ -145,12 +145,13 @@ def read_texts(options: LinkOptions) -> Texts:
 
 
 def run(options: LinkOptions, command: Sequence[str], progress: Progress = silent) -> Result:
-    return asyncio.run(_run(options, command, progress))
+    with measuring("link", options, command, options.threads) as result:
+        result.ways = WAYS
+        asyncio.run(_fill(result, options, progress))
+    return result
 
 
-async def _run(options: LinkOptions, command: Sequence[str], progress: Progress) -> Result:
-    began_s = time.perf_counter()
-    measured_in = environment.current(options.threads)
+async def _fill(result: Result, options: LinkOptions, progress: Progress) -> None:
     texts = read_texts(options)
     verifier_core, device_core, proxy_core = cores(3)
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
@@ -183,15 +184,6 @@ async def _run(options: LinkOptions, command: Sequence[str], progress: Progress)
         traces=bench.traces,
         proxy_busy=proxy_busy,
     )
-    return Result(
-        suite="link",
-        command=list(command),
-        environment=measured_in,
-        settings=environment.plain(options),
-        ways=WAYS,
-        runs=bench.runs,
-        warm_ups=bench.warm_ups,
-        profiles={options.target: ready.pass_ms},
-        details=msgspec.to_builtins(details, str_keys=True),
-        elapsed_s=time.perf_counter() - began_s,
-    )
+    result.runs, result.warm_ups = bench.runs, bench.warm_ups
+    result.profiles = {options.target: ready.pass_ms}
+    result.details = msgspec.to_builtins(details, str_keys=True)

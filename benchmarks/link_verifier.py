@@ -23,7 +23,8 @@ from websockets.typing import Subprotocol
 from benchmarks.counting_engine import CountingEngine
 from benchmarks.options import COUNTING
 from benchmarks.pinned import next_line, tell
-from benchmarks.service import UNHURRIED, Stopwatch, serving
+from benchmarks.service import Stopwatch
+from benchmarks.serving import UNHURRIED, serving
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import open_verifier
 from cloud_verifier.tokens import TokenFile

@@ -1,4 +1,4 @@
-"""Many devices on one verifier: what each of them gets, in four ways of getting it. Simulated; see `simulation.py`.
+"""Many devices on one verifier: what each of them gets, in four ways of getting it. Simulated; see `simulation`.
 
     alone    nobody drafts; the target streams
     beside   a drafter beside the target, in turns with it, on the verifier's own time
@@ -10,6 +10,7 @@ The number of drafts a turn is the best by the closed form, for that very load a
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -70,6 +71,8 @@ class Load(msgspec.Struct, frozen=True):
     rows_per_token: float
     bytes_up: float  # a token
     bytes_down: float
+    num_tokens: float  # that a device heard, on average,
+    first_s: float  # and how long it took to the first
 
 
 def expected_tokens(acceptance: float, num_drafts: int) -> float:
@@ -161,6 +164,7 @@ def measure(
     play(devices, verifier, Link(rtt_ms), seed=seed, num_tokens=num_devices * num_tokens)
     heard = [device.result for device in devices]
     end_ms = max(result.trace[-1][0] for result in heard if result.trace)
+    first_ms = [device.result.trace[0][0] - device.asks_ms for device in devices if device.result.trace]
     tokens = sum(result.num_tokens for result in heard)
     rates = sorted(_rate(device, end_ms) for device in devices)
     return Load(
@@ -178,6 +182,8 @@ def measure(
         else verifier.num_rows / tokens,
         bytes_up=sum(result.bytes_up for result in heard) / tokens if way != "beside" else 0.0,
         bytes_down=sum(result.bytes_down for result in heard) / tokens,
+        num_tokens=tokens / num_devices,
+        first_s=statistics.fmean(first_ms) / 1000,
     )
 
 

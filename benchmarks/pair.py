@@ -5,11 +5,11 @@ that was its best on a prompt that is not in the table.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from benchmarks import environment
+from benchmarks.measuring import measuring
 from benchmarks.options import PairOptions
 from benchmarks.order import rotated
 from benchmarks.peers.base import Peer, PeerFailed, Published
@@ -46,41 +46,42 @@ def run(
     peers: Sequence[Peer] = (),
     published: Sequence[Published] = (),
     progress: Progress = silent,
+    keep: Callable[[Result], None] = lambda result: None,
 ) -> Result:
-    """Raises what `select` and `catalog.find` do, and what loading raises."""
-    began_s = time.perf_counter()
-    measured_in = environment.current(options.threads)
-    chosen = select(options.prompts)
-    folder = catalog.find(options.target)
-    codec = TextCodec(folder)
-    settings = EngineSettings(num_threads=options.threads, max_context=MAX_CONTEXT)
+    """`keep` is given what there is so far after each prompt of each kind: if it is the last, whoever reads is told.
 
-    def feed(text: str) -> list[int]:
-        return codec.encode_chat([{"role": "user", "content": text}])
+    Raises what `select` and `catalog.find` do, and what loading raises.
+    """
+    with measuring("pair", options, command, options.threads) as result:
+        chosen = select(options.prompts)
+        folder = catalog.find(options.target)
+        codec = TextCodec(folder)
+        settings = EngineSettings(num_threads=options.threads, max_context=MAX_CONTEXT)
+        result.published = [Told(each.name, each.figure, each.conditions, each.source) for each in published]
 
-    asked = {kind: [Asked(prompt, feed(prompt.text)) for prompt in prompts] for kind, prompts in chosen.items()}
-    spare = {kind: feed(prompt.text) for kind, prompt in held_out(options.prompts).items()}
-    with ExitStack() as stack:
-        progress("loading", 0, 0)
-        ours, missing = our_ways(folder, options.drafters, options.also, settings, stack)
-        theirs, cannot = peer_ways(peers, options.peers)
-        table = _Table(options, asked, spare, feed(WARM_UP), progress)
-        table.warm_up(ours)
-        theirs = table.choose(theirs)
-        table.measure([*ours, *theirs])
-    return Result(
-        suite="pair",
-        command=list(command),
-        environment=measured_in,
-        settings=environment.plain(options),
-        ways=[each.way for each in [*ours, *theirs] if each.way.name not in table.failed],
-        runs=[run for run in table.runs if run.way not in table.failed],
-        warm_ups=table.warm_ups,
-        missing=[*missing, *cannot, *(Missing(*failed) for failed in table.failed.items())],
-        published=[Told(each.name, each.figure, each.conditions, each.source) for each in published],
-        profiles=profiles([options.target, *options.also, *options.drafters, DEFAULT_DRAFTER]),
-        elapsed_s=time.perf_counter() - began_s,
-    )
+        def feed(text: str) -> list[int]:
+            return codec.encode_chat([{"role": "user", "content": text}])
+
+        asked = {kind: [Asked(prompt, feed(prompt.text)) for prompt in prompts] for kind, prompts in chosen.items()}
+        spare = {kind: feed(prompt.text) for kind, prompt in held_out(options.prompts).items()}
+        with ExitStack() as stack:
+            progress("loading", 0, 0)
+            ours, missing = our_ways(folder, options.drafters, options.also, settings, stack)
+            theirs, cannot = peer_ways(peers, options.peers)
+            table = _Table(options, asked, spare, feed(WARM_UP), progress)
+            table.warm_up(ours)
+            contenders = [*ours, *table.choose(theirs)]
+            result.profiles = profiles([options.target, *options.also, *options.drafters, DEFAULT_DRAFTER])
+            num_rounds = max(map(len, asked.values()))
+            for number in range(num_rounds):
+                table.measure(contenders, number, num_rounds)
+                result.ways = [each.way for each in contenders if each.way.name not in table.failed]
+                result.runs = [run for run in table.runs if run.way not in table.failed]
+                result.warm_ups = table.warm_ups
+                result.missing = [*missing, *cannot, *(Missing(*failed) for failed in table.failed.items())]
+                result.partial = f"{number + 1} of {num_rounds} rounds" if number + 1 < num_rounds else ""
+                keep(result)
+    return result
 
 
 class _Table:
@@ -141,20 +142,16 @@ class _Table:
         self._progress("settings of peers", len(theirs), len(theirs))
         return [each for each in theirs if each.way.name not in self.failed]
 
-    def measure(self, contenders: Sequence[Contender]) -> None:
-        """A prompt of each kind a round, every way once a prompt."""
-        num_rounds = max(map(len, self._asked.values()))
-        done, total = 0, num_rounds * len(contenders)
-        for number in range(num_rounds):
-            for each in rotated(contenders, number):
-                self._progress("measuring", done, total)
-                done += 1
-                if each.way.name not in self.failed:
-                    try:
-                        self._round(each, number)
-                    except PeerFailed as error:
-                        self.failed[each.way.name] = str(error)
-        self._progress("measuring", total, total)
+    def measure(self, contenders: Sequence[Contender], number: int, num_rounds: int) -> None:
+        """A round: a prompt of each kind, every way once a prompt."""
+        for place, each in enumerate(rotated(contenders, number)):
+            self._progress("measuring", number * len(contenders) + place, num_rounds * len(contenders))
+            if each.way.name not in self.failed:
+                try:
+                    self._round(each, number)
+                except PeerFailed as error:
+                    self.failed[each.way.name] = str(error)
+        self._progress("measuring", (number + 1) * len(contenders), num_rounds * len(contenders))
 
     def _round(self, each: Contender, number: int) -> None:
         name = each.way.name

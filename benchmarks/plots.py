@@ -1,18 +1,22 @@
 """A result as pictures, PNG and SVG, from what was recorded alone: which figures a suite has, and what is in them."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.drawing import ALONE_INK, COLOURS, OTHERS, OURS, STYLE, Bar, BarPanel, Line, Panel, bar_panels, panels
+from benchmarks.fleet_record import MANY, ONE, Details, loads_of
 from benchmarks.link_record import ALONE
+from benchmarks.loads import Load
 from benchmarks.record import Result, Run
 from benchmarks.service_record import DRAFTING, PLAIN
 from benchmarks.tables.pair import fastest_alone
+from benchmarks.tables.typing import first_lines_ms
 from outrider.errors import InvalidParameter, MissingExtra
 
-__all__ = ["draw"]
+__all__ = ["FIGURES", "draw"]
 
 
 def draw(result: Result, folder: Path) -> list[Path]:
@@ -152,12 +156,55 @@ def _wire(result: Result) -> Iterator[tuple[str, Any]]:
     yield "bytes-per-token", panels(found)
 
 
+def _typing(result: Result) -> Iterator[tuple[str, Any]]:
+    lines = []
+    for way in result.names():
+        times_ms = sorted(first_lines_ms(result.select(way=way)))
+        share = {time_ms: [100 * (number + 1) / len(times_ms)] for number, time_ms in enumerate(times_ms)}
+        lines.append(Line(way, {0.0: [0.0]} | {time_ms: each for time_ms, each in share.items() if time_ms < math.inf}))
+    yield "first-line-over-time", panels([Panel("", lines, "ms after the key", "keys that have their first line, %")])
+
+
+def _fleet(result: Result) -> Iterator[tuple[str, Any]]:
+    hour = Details.read(result.details).prices.verifier_hour.price
+
+    def over(asked: str, x: str, of: Callable[[Load], float], labels: tuple[str, str], log: str = "") -> Any:
+        """A panel a kind, a line a way."""
+        found = []
+        for kind in result.kinds:
+            lines = []
+            for way in result.ways:
+                loads = loads_of(result.select(prompt=asked, kind=kind, way=way.name))
+                points = {getattr(load, x): [of(load)] for load in loads if load.rate > 0}
+                lines.append(Line(way.name, points, COLOURS.get(way.role, "")))
+            ticks = sorted({place for line in lines for place in line.points})
+            found.append(Panel(kind, lines, *labels, x_ticks=ticks, log=log))
+        return panels(found)
+
+    def price(load: Load) -> float:
+        """Where all devices together have the verifier."""
+        return 1e6 * hour / (3600 * load.rate * load.num_devices)
+
+    if result.select(prompt=MANY):
+        x_label = "devices on one verifier"
+        speed = (x_label, "tokens/s that nine in ten devices get")
+        yield "capacity-over-devices", over(MANY, "num_devices", lambda load: load.rate_p10, speed, "x")
+        if hour:
+            money = (x_label, "verifier's price of a million tokens")
+            yield "price-over-devices", over(MANY, "num_devices", price, money, "xy")
+    if result.select(prompt=ONE):
+        speed = ("round trip, ms", "tokens/s of one device")
+        yield "speed-over-rtt", over(ONE, "rtt_ms", lambda load: load.rate, speed)
+
+
 FIGURES: dict[str, Callable[[Result], Iterator[tuple[str, Any]]]] = {
     "pair": _pair,
     "link": _link,
     "service": _service,
     "export": _export,
     "wire": _wire,
+    "typing": _typing,
+    "fleet": _fleet,
 }
 
 

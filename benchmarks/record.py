@@ -122,6 +122,7 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     published: list[Published] = []
     profiles: dict[str, dict[int, float]] = {}  # model -> tokens in a pass -> milliseconds, as stored with it
     details: dict[str, Any] = {}  # what only this suite knows
+    partial: str = ""  # how much of it was measured, where that is not all; kept while it runs
     elapsed_s: float = 0.0
 
     @property

@@ -6,31 +6,28 @@ that draft, on the same prompts; then many sessions on an engine that costs noth
 
 import contextlib
 import itertools
-import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
 import msgspec
 
-from benchmarks import environment
 from benchmarks.counting_engine import CountingEngine
 from benchmarks.devices import Heard, Job
+from benchmarks.measuring import measuring
 from benchmarks.options import COUNTING, ServiceOptions
 from benchmarks.order import rotated
 from benchmarks.prompts import select
 from benchmarks.record import Answer, Result, Run, Way
 from benchmarks.service_record import DRAFTING, PLAIN, Details, Figures, Measured, Throughput
+from benchmarks.serving import serving
 from benchmarks.ways import profiles
 from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.server import create_server
-from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.target import open_verifier
 from cloud_verifier.turn import PassReport
 from cloud_verifier.verifier import Verifier
@@ -40,7 +37,7 @@ from outrider.errors import InvalidParameter
 from outrider.progress import Progress, silent
 from outrider.tokens import TextCodec
 
-UNHURRIED = ServiceSettings(requests_per_s=1e6, messages_per_s=1e6)  # the limit that is looked for is another
+__all__ = ["Stopwatch", "run"]
 
 
 class Stopwatch:
@@ -73,21 +70,6 @@ def figures(passes: Sequence[tuple[float, PassReport]], *, is_always_ready: bool
         acceptance=sum(sum(report.accepted) for report in decoding) / drafted if drafted else None,
         overhead=1 - engine_s / cycle_s if is_always_ready and cycle_s else None,
     )
-
-
-@contextlib.contextmanager
-def serving(loop: VerifierLoop, settings: ServiceSettings = UNHURRIED) -> Iterator[str]:
-    """The service on a free loopback port, for as long as a block runs."""
-    listener = socket.create_server(("127.0.0.1", 0))  # takes connections from now on; they wait for the server
-    server = create_server(loop, settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 class Devices:
@@ -174,39 +156,31 @@ def throughput(devices: Devices, num_sessions: int, max_tokens: int) -> Throughp
 
 def run(options: ServiceOptions, command: Sequence[str], progress: Progress = silent) -> Result:
     """Raises what `select` and `catalog.find` do, and RuntimeError when the devices' process fails."""
-    began_s = time.perf_counter()
-    measured_in = environment.current(options.threads)
-    with ExitStack() as outer:
-        with ExitStack() as stack:
-            progress("loading", 0, 0)
-            loop, job, names = _open(options, stack)
-            if len(names) < max(options.sessions):
-                raise InvalidParameter(
-                    f"{max(options.sessions)} devices need as many prompts, and there are {len(names)}; raise --count"
-                )
-            devices = outer.enter_context(Devices())
-            comparison = compare(devices, loop, job, options.sessions, progress)
-        progress("without a model", 0, 0)
-        limit = throughput(devices, options.num_streams, options.stream_tokens)
-    runs = [
-        Run.of(answer, kind, name, way, num_sessions=num_sessions)
-        for way, num_sessions, answers in comparison.answers
-        for (kind, name), answer in zip(names, answers, strict=True)
-    ]
-    return Result(
-        suite="service",
-        command=list(command),
-        environment=measured_in,
-        settings=environment.plain(options),
-        ways=[
+    with measuring("service", options, command, options.threads) as result:
+        with ExitStack() as outer:
+            with ExitStack() as stack:
+                progress("loading", 0, 0)
+                loop, job, names = _open(options, stack)
+                if (most := max(options.sessions)) > len(names):
+                    raise InvalidParameter(
+                        f"{most} devices need as many prompts, and there are {len(names)}; raise --count"
+                    )
+                devices = outer.enter_context(Devices())
+                comparison = compare(devices, loop, job, options.sessions, progress)
+            progress("without a model", 0, 0)
+            limit = throughput(devices, options.num_streams, options.stream_tokens)
+        result.ways = [
             Way(name=PLAIN, role="alone"),
             Way(name=DRAFTING, role="ours", note=f"drafter {options.drafter}", equals=PLAIN),
-        ],
-        runs=runs,
-        profiles=profiles([options.target]),
-        details=msgspec.to_builtins(Details(measured=comparison.measured, limit=limit)),
-        elapsed_s=time.perf_counter() - began_s,
-    )
+        ]
+        result.runs = [
+            Run.of(answer, kind, name, way, num_sessions=num_sessions)
+            for way, num_sessions, answers in comparison.answers
+            for (kind, name), answer in zip(names, answers, strict=True)
+        ]
+        result.profiles = profiles([options.target])
+        result.details = msgspec.to_builtins(Details(measured=comparison.measured, limit=limit))
+    return result
 
 
 def _open(options: ServiceOptions, stack: ExitStack) -> tuple[VerifierLoop, Job, list[tuple[str, str]]]:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="keep the times as a cost curve of a machine for `benchmarks.fleet`")
+    parser.add_argument("--json", type=Path, help="keep the times as a cost curve for `outrider bench fleet`")
     options = parser.parse_args(arguments)
     settings = EngineSettings(
         num_threads=options.threads,

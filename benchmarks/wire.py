@@ -6,18 +6,17 @@ it: the sums are checked against what the device says it sent.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from benchmarks import environment
 from benchmarks.counting_engine import CountingEngine
 from benchmarks.fault_proxy import FaultProxy
 from benchmarks.link_device import FixedPace, MeteredLink, framed_bytes
+from benchmarks.measuring import measuring
 from benchmarks.options import WireOptions
 from benchmarks.record import Answer, Published, Result, Run, Way
-from benchmarks.service import serving
+from benchmarks.serving import serving
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.drafters import Proposal
@@ -62,34 +61,25 @@ class CountingDrafter:
 
 
 def run(options: WireOptions, command: Sequence[str], progress: Progress = silent) -> Result:
-    began_s = time.perf_counter()
-    measured_in = environment.current()
-    ways = [
-        Way(
-            name=f"{length} drafts a turn, {'padded' if is_padded else 'bare'}",
-            role="ours" if length else "alone",
-            equals="" if length == options.lengths[0] and is_padded else _name(options.lengths[0], is_padded=True),
-        )
-        for length in options.lengths
-        for is_padded in (True, False)
-    ]
-    with ExitStack() as stack:
-        engine = CountingEngine(1, max_context=len(PROMPT) + options.num_tokens + 1)
-        loop = VerifierLoop(Verifier(engine, target="counting", vocabulary=""))
-        stack.callback(loop.close)
-        url = stack.enter_context(serving(loop))
-        runs = asyncio.run(_measure(options, engine.n_vocab, int(url.rpartition(":")[2]), progress))
-    return Result(
-        suite="wire",
-        command=list(command),
-        environment=measured_in,
-        settings=environment.plain(options),
-        ways=ways,
-        runs=runs,
-        published=ELSEWHERE,
-        details={"messages": messages(options.lengths)},
-        elapsed_s=time.perf_counter() - began_s,
-    )
+    with measuring("wire", options, command) as result:
+        result.ways = [
+            Way(
+                name=_name(length, is_padded=is_padded),
+                role="ours" if length else "alone",
+                equals="" if length == options.lengths[0] and is_padded else _name(options.lengths[0], is_padded=True),
+            )
+            for length in options.lengths
+            for is_padded in (True, False)
+        ]
+        result.published = ELSEWHERE
+        result.details = {"messages": messages(options.lengths)}
+        with ExitStack() as stack:
+            engine = CountingEngine(1, max_context=len(PROMPT) + options.num_tokens + 1)
+            loop = VerifierLoop(Verifier(engine, target="counting", vocabulary=""))
+            stack.callback(loop.close)
+            url = stack.enter_context(serving(loop))
+            result.runs = asyncio.run(_measure(options, engine.n_vocab, int(url.rpartition(":")[2]), progress))
+    return result
 
 
 def _name(length: int, *, is_padded: bool) -> str:

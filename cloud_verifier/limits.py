@@ -20,9 +20,7 @@ class Limits:
     pass_tokens: int = 512  # rows of one engine pass, over all its sessions
     fill_tokens: int = 128  # prompt tokens a session fills in at a time, so that others need not wait for a long prompt
     resident_tokens: int = 2**24  # held in the KV cache, over all sequences
-    lookup_tokens: int = (
-        2**18
-    )  # held to draft from over all sessions, half by one credential; some 700 bytes each; 0: none
+    lookup_tokens: int = 2**18  # held to draft from, a credential half of them; some 700 bytes each; 0: none
     idle_s: float = 600.0  # a session that waits for drafts and hears nothing for so long ends
 
     def __post_init__(self) -> None:

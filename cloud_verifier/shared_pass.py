@@ -72,17 +72,21 @@ class PassTimes:
 
 
 class SessionsPart:
-    """Of one session in a pass of `num_sessions`, in which the others have `num_others` rows: callable as a cost."""
+    """Of one session in a pass of `num_sessions`, in which the others have `num_others` rows: callable as a cost.
 
-    __slots__ = ("_base_ms", "_num_others", "_pass_ms")
+    It follows what is learned of the times meanwhile: the pass itself is measured before it is paid for.
+    """
+
+    __slots__ = ("_num_others", "_num_sessions", "_pass_ms")
 
     def __init__(self, pass_ms: Callable[[int], float], num_sessions: int, num_others: int) -> None:
         self._pass_ms = pass_ms
+        self._num_sessions = num_sessions
         self._num_others = num_others
-        self._base_ms = pass_ms(num_sessions) / num_sessions - pass_ms(num_others + 1)
 
     def __call__(self, num_rows: int) -> float:
-        return self._base_ms + self._pass_ms(self._num_others + num_rows)
+        pass_ms, others = self._pass_ms, self._num_others
+        return pass_ms(self._num_sessions) / self._num_sessions + pass_ms(others + num_rows) - pass_ms(others + 1)
 
 
 def _size_of(num_rows: float) -> int:

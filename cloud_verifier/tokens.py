@@ -109,6 +109,9 @@ class TokenFile:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, self.path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise InvalidParameter(f"{self.path} cannot be written ({error.strerror}); choose another file") from None
         except BaseException:
             new.unlink(missing_ok=True)
             raise

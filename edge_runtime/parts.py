@@ -1,5 +1,6 @@
 """Chooses a device's parts by name: the drafter, and whose tokenizer. Knows no text and no screen."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from cloud_verifier.target import compiler_of
@@ -7,7 +8,7 @@ from edge_runtime.drafters import CascadeDrafter, CrossVocabularyDrafter, Drafte
 from edge_runtime.journal import Journal
 from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
-from outrider.errors import NotHere, UnknownModel
+from outrider.errors import InvalidModel, NotHere, UnknownModel
 from outrider.manifest import ModelFolder
 from outrider.past_texts import PastTexts
 from outrider.progress import Progress, silent
@@ -34,16 +35,22 @@ MAX_PAST = 2**18  # tokens of past texts: some MiB, and half a second to get rea
 def tokenizer_source(drafter: str, vocabulary: str = "") -> str:
     """The model whose folder holds the tokenizer, for a device that names a drafter and no target.
 
-    With `vocabulary`, its fingerprint, any model that has it; NotHere where there is none.
+    With `vocabulary`, its fingerprint, any model that has it; NotHere where there is none. Without either the defaults
+    where they are here, else what all models here share; NotHere where they share none.
     """
     if vocabulary:
-        for name in catalog.stored():
-            if catalog.find(name).manifest.tokenizer_fingerprint == vocabulary:
-                return name
+        if vocabulary in (speakers := _speakers()):
+            return speakers[vocabulary]
         raise NotHere(f"no model on this machine has the vocabulary {vocabulary[:12]}; pull the one it is of")
     if model := drafting_model(drafter):
         return model
-    return DEFAULT_DRAFTER if DEFAULT_DRAFTER in catalog.stored() else DEFAULT_TARGET
+    stored = catalog.stored()
+    for name in (DEFAULT_DRAFTER, DEFAULT_TARGET):
+        if name in stored:
+            return name
+    if len(speakers := _speakers()) > 1:
+        raise NotHere("the models here have different vocabularies; name the verifier's target with --target")
+    return next(iter(speakers.values()), DEFAULT_TARGET)
 
 
 def open_drafter(
@@ -101,6 +108,15 @@ def past_of(journal: Journal, vocabulary: str) -> PastTexts:
             break
         texts.append(text)
     return PastTexts(reversed(texts))
+
+
+def _speakers() -> dict[str, str]:
+    """A model of the store for each vocabulary; those that are broken are nobody's tokenizer."""
+    names: dict[str, str] = {}
+    for name in catalog.stored():
+        with suppress(InvalidModel):
+            names.setdefault(catalog.find(name).manifest.tokenizer_fingerprint, name)
+    return names
 
 
 def _same_vocabulary(folder: ModelFolder, other: ModelFolder) -> bool:

@@ -214,8 +214,8 @@ class Runtime:
     async def resume(self, number: int) -> AsyncGenerator[Answering, None]:
         """Go on with a generation of the journal: what it has, as it stands there, and then what the target says.
 
-        Its provisional tokens are confirmed, or retracted once. Never answers alone. Raises JournalError, what
-        `generate` does, and VocabularyMismatch for one of another vocabulary.
+        Its provisional tokens are confirmed, or retracted once; one that was stopped amid them gets no longer. Never
+        answers alone. Raises JournalError, what `generate` does, and VocabularyMismatch for one of another vocabulary.
         """
         if self._journal is None:
             raise InvalidParameter("this runtime keeps no journal; make one with a journal")
@@ -226,6 +226,7 @@ class Runtime:
                 raise VocabularyMismatch(f"answer {number} is of another vocabulary; go on with the model it was of")
             request = replace(
                 request_for(asked, generation.target),
+                max_tokens=generation.max_tokens,
                 verified_ids=generation.verified_ids,
                 provisional_ids=generation.provisional_ids,
             )

@@ -45,9 +45,9 @@ async def _forget(events: Sequence[Event], target: str) -> None:
 class Session:
     """`drafter=None` streams from the target alone. `executor` is the one thread that the drafter runs in.
 
-    Who takes turns is waited for; else the verifier waits `patience_ms` for drafts before it steps alone. `breaker`
-    outlives the session: what it learned of the link holds for the next. After `alone_after_s` without a
-    word the drafter answers alone, if it may.
+    Who takes turns is waited for; else the verifier waits `patience_ms` for drafts, if there is a drafter, before it
+    steps alone. `breaker` outlives the session: what it learned of the link holds for the next. After `alone_after_s`
+    without a word the drafter answers alone, if it may.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Session:
             link,
             max_drafts=max_drafts,
             max_silence_s=max_silence_s,
-            patience_ms=WAIT_FOR_DRAFTS if self._takes_turns else patience_ms,
+            patience_ms=WAIT_FOR_DRAFTS if self._takes_turns else patience_ms if drafter is not None else 0,
         )
         self._retry = retry or Retry()
         self._breaker = breaker or Breaker()

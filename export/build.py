@@ -126,7 +126,9 @@ def convert(name: str, recipe: Recipe, source: ModelFolder, temporary: Path, pro
         model = source
     else:
         if recipe.format == "onnx":
-            build_onnx(source, full, temporary / "work", recipe.quantization, recipe.builder, progress)
+            build_onnx(
+                source, full, temporary / "work", recipe.quantization, recipe.builder, recipe.block_size, progress
+            )
         else:
             build_gguf(source, full / file, temporary / "work", recipe.quantization, progress)
         copy_tokenizer(source.path, full)

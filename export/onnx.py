@@ -14,10 +14,12 @@ from outrider.errors import InvalidParameter, UsageError
 from outrider.manifest import TOKENIZER, ModelFolder
 from outrider.progress import Progress
 
-__all__ = ["FUSED_ARCHITECTURES", "MODEL_FILE", "QUANTIZATIONS", "Job", "build_onnx", "pick_builder"]
+__all__ = ["BLOCK_SIZES", "FUSED_ARCHITECTURES", "MODEL_FILE", "QUANTIZATIONS", "Job", "build_onnx", "pick_builder"]
 
 MODEL_FILE = "model.onnx"
 QUANTIZATIONS = {"int4": 4, "int8": 8}  # name -> bits of a weight
+BLOCK_SIZES = (16, 32, 64, 128, 256)  # weights that share a scale, as the kernels know them
+BLOCK_SIZE = 128
 
 # What the fused builder writes and the ONNX engine runs; any other architecture takes the general way.
 FUSED_ARCHITECTURES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -33,6 +35,7 @@ class Job(msgspec.Struct, frozen=True):
     output: str
     builder: str
     bits: int
+    block_size: int
 
 
 def pick_builder(architecture: str, builder: str | None) -> str:
@@ -44,7 +47,13 @@ def pick_builder(architecture: str, builder: str | None) -> str:
 
 
 def build_onnx(
-    source: ModelFolder, output: Path, work: Path, quantization: str, builder: str | None, progress: Progress
+    source: ModelFolder,
+    output: Path,
+    work: Path,
+    quantization: str,
+    builder: str | None,
+    block_size: int | None,
+    progress: Progress,
 ) -> None:
     """Write `model.onnx` and `model.onnx.data` into the folder `output`; everything temporary goes under `work`.
 
@@ -68,6 +77,7 @@ def build_onnx(
         output=str(output),
         builder=chosen,
         bits=QUANTIZATIONS[quantization],
+        block_size=block_size or BLOCK_SIZE,
     )
     work.mkdir()
     try:

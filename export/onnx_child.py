@@ -17,7 +17,6 @@ from export.onnx_graph import save, shrink_embeddings
 
 __all__ = ["convert", "main"]
 
-BLOCK_SIZE = 32
 ACCURACY_LEVEL = 4  # products over int8 activations: the fast kernels of a CPU
 
 
@@ -28,7 +27,7 @@ def main() -> None:
 def convert(job: Job) -> None:
     work = Path(job.work)
     folder = unpack(job, work / "hf") if job.gguf_file else Path(job.source)
-    model = build_fused(folder, work, job.bits) if job.builder == "fused" else build_general(folder, work, job.bits)
+    model = build_fused(folder, work, job) if job.builder == "fused" else build_general(folder, work, job)
     print("stage: write ONNX", flush=True)
     shrink_embeddings(model)
     save(model, Path(job.output))
@@ -49,15 +48,16 @@ def unpack(job: Job, folder: Path) -> Path:
     return folder
 
 
-def build_fused(folder: Path, work: Path, bits: int) -> ir.Model:
+def build_fused(folder: Path, work: Path, job: Job) -> ir.Model:
     print("stage: build ONNX (fused)", flush=True)
     from onnxruntime_genai.models.builder import create_model
 
     output = work / "fused"
-    precision = "int4" if bits == 4 else "fp32"
+    precision = "int4" if job.bits == 4 else "fp32"
     options = {
         "int4_accuracy_level": ACCURACY_LEVEL,
-        "int4_block_size": BLOCK_SIZE,
+        "int4_block_size": job.block_size,
+        "int4_is_symmetric": False,
         "hf_remote": False,
         "hf_token": "false",
     }
@@ -71,10 +71,10 @@ def build_fused(folder: Path, work: Path, bits: int) -> ir.Model:
         **options,
     )
     # The builder writes int4 itself; for int8 its float32 graph is quantized here.
-    return ir.load(output / "model.onnx") if bits == 4 else quantize(output / "model.onnx", bits)
+    return ir.load(output / "model.onnx") if job.bits == 4 else quantize(output / "model.onnx", job)
 
 
-def build_general(folder: Path, work: Path, bits: int) -> ir.Model:
+def build_general(folder: Path, work: Path, job: Job) -> ir.Model:
     print("stage: build ONNX (general)", flush=True)
     from optimum.exporters.onnx import main_export
 
@@ -88,16 +88,16 @@ def build_general(folder: Path, work: Path, bits: int) -> ir.Model:
         do_validation=False,
         no_post_process=True,
     )
-    return quantize(output / "model.onnx", bits)
+    return quantize(output / "model.onnx", job)
 
 
-def quantize(file: Path, bits: int) -> ir.Model:
-    """Every product with a constant float32 matrix becomes one with blocks of `bits`-bit integers."""
-    print(f"stage: quantize to int{bits}", flush=True)
+def quantize(file: Path, job: Job) -> ir.Model:
+    """Every product with a constant float32 matrix becomes one with blocks of integers, a scale and a zero each."""
+    print(f"stage: quantize to int{job.bits}", flush=True)
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     quantizer = MatMulNBitsQuantizer(
-        str(file), bits=bits, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=ACCURACY_LEVEL
+        str(file), bits=job.bits, block_size=job.block_size, is_symmetric=False, accuracy_level=ACCURACY_LEVEL
     )
     quantizer.process()
     return ir.from_proto(quantizer.model.model)

@@ -32,6 +32,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `quantization=None` leaves the numbers as they are in the source, which then has the format already.
     `builder` is for ONNX; None takes the fused one where it knows the architecture.
+    `block_size`, for ONNX too, is how many weights share a scale and a zero point; None is 128. Fewer are closer to the
+    source, and slower.
     `target` is the model that the report compares with, beside the source.
     """
 
@@ -39,6 +41,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     format: Literal["onnx", "gguf"] = "onnx"
     quantization: str | None = None
     builder: Literal["fused", "general"] | None = None
+    block_size: int | None = None
     trim: Trim | None = None
     target: str | None = None
 
@@ -48,8 +51,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise InvalidParameter(
                 f"quantization {self.quantization!r} is not one of {self.format}'s; use one of {', '.join(known)}"
             )
-        if self.builder is not None and (self.format != "onnx" or self.quantization is None):
-            raise InvalidParameter(f"builder {self.builder!r} is only for ONNX with a quantization; leave it out")
+        for key, value in (("builder", self.builder), ("block_size", self.block_size)):
+            if value is not None and (self.format != "onnx" or self.quantization is None):
+                raise InvalidParameter(f"{key} {value!r} is only for ONNX with a quantization; leave it out")
+        if self.block_size is not None and self.block_size not in onnx.BLOCK_SIZES:
+            sizes = ", ".join(map(str, onnx.BLOCK_SIZES))
+            raise InvalidParameter(f"block_size {self.block_size} is not one that kernels know; use one of {sizes}")
         if self.quantization is None and self.trim is None:
             raise InvalidParameter(f"nothing to do for {self.source}; give a quantization or a trimmed vocabulary")
         if self.trim is not None and (self.trim.num_tokens < 1 or not self.trim.corpus):
@@ -83,6 +90,7 @@ def make_recipe(
     format: str | None = None,
     quantization: str | None = None,
     builder: str | None = None,
+    block_size: int | None = None,
     trim: int | None = None,
     corpus: list[str] | None = None,
     target: str | None = None,
@@ -94,7 +102,7 @@ def make_recipe(
     if corpus and trim is None:
         raise InvalidParameter("--corpus says what a trimmed vocabulary keeps; add --trim with a number of tokens")
     entries: dict[str, Any] = {"source": whole_path(source), "format": format or "onnx", "builder": builder}
-    entries["quantization"] = quantization
+    entries |= {"quantization": quantization, "block_size": block_size}
     if trim is not None:
         entries["trim"] = {"num_tokens": trim, "corpus": [whole_path(name) for name in corpus or [STDLIB]]}
     elif quantization is None:

@@ -146,7 +146,7 @@ def _find_path(path: Path) -> ModelFolder:
         if (folder / MANIFEST).exists():
             return _complete(load_folder(folder))
         return install_hf(files, folder, name=path.resolve().name, licence="unknown", source_name=str(path.resolve()))
-    if not is_gguf(path):
+    if not path.is_file() or not is_gguf(path):  # a pipe would be waited for
         raise InvalidModel(
             f"{path} is not a GGUF file; give a GGUF file, a model folder or a name of `outrider models`"
         )

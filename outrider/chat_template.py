@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_eval_context
 from jinja2.visitor import NodeTransformer
 
-from outrider.errors import InvalidModel
+from outrider.errors import ContextExceeded, InvalidModel
 
 __all__ = ["render_chat"]
 
@@ -42,12 +42,16 @@ def render_chat(
     """The conversation as the model wants to read it, up to where it is to answer. `tools` are functions that it may
     call, each as {"type": "function", "function": {...}}; a template that does not know them leaves them out.
 
-    Raises InvalidModel when the template fails, reaches for what the sandbox forbids, or asks for too much.
+    Raises InvalidModel when the template fails, reaches for what the sandbox forbids, or asks for too much, and
+    ContextExceeded for messages that are too long for any.
     """
     if len(template) > MAX_TEMPLATE:
         raise InvalidModel(
             f"its chat template has {len(template)} characters, more than {MAX_TEMPLATE}; use another model"
         )
+    length = sum(len(content) for message in messages if isinstance(content := message.get("content"), str))
+    if length > MAX_TEXT:
+        raise ContextExceeded(f"the messages have {length} characters and the limit is {MAX_TEXT}; shorten them")
     environment = _Sandbox()
     try:
         tree = _Guard().visit(environment.parse(template))

@@ -28,6 +28,7 @@ FILE_MARKS = ("<|file_sep|>", "<file_sep>")
 ENDS = ("<|endoftext|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<fim_pad>", "<file_sep>", "<repo_name>")
 BLOCK = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)  # a line that is not indented, and closes nothing
 MAX_BEGUN = 2000  # characters of a block that stand behind the suffix
+BEGUN_STEP = 500  # by which its start moves where a single line is longer
 MAX_STUB = 64
 SEEN = 1000  # characters in which the last piece is looked for
 
@@ -83,7 +84,8 @@ def gap_prompt(codec: TextCodec, gap: Gap, room: int, *, has_stub: bool = True) 
     stub = _last_piece(codec, gap.prefix) if has_stub else ""
     head = gap.prefix[: len(gap.prefix) - len(stub)]
     start = _block_start(head)
-    begun = codec.encode(head[start:], is_start=False)
+    whole_begun = codec.encode(head[start:], is_start=False)
+    begun = _kept_end(whole_begun, max(0, room - 3))
     room = max(0, room - len(begun) - 3)
     suffix = codec.encode(gap.suffix, is_start=False)
     prefix = codec.encode(head[:start], is_start=False)
@@ -91,7 +93,8 @@ def gap_prompt(codec: TextCodec, gap: Gap, room: int, *, has_stub: bool = True) 
     kept_prefix = _kept_end(prefix, room - len(kept_suffix))
     files, num_left_out = _files(codec, gap.files, room - len(kept_suffix) - len(kept_prefix))
     ids = [*files, before, *kept_prefix, behind, *kept_suffix, middle, *begun]
-    is_cut = num_left_out > 0 or len(kept_prefix) < len(prefix) or len(kept_suffix) < len(suffix)
+    kept = ((begun, whole_begun), (kept_prefix, prefix), (kept_suffix, suffix))
+    is_cut = num_left_out > 0 or any(len(part) < len(whole) for part, whole in kept)
     return GapPrompt(ids, stub, is_cut)
 
 
@@ -105,11 +108,12 @@ def _marks(codec: TextCodec) -> tuple[int, int, int]:
 
 
 def _block_start(text: str) -> int:
-    """Where the last block begins, or the last line where that is far."""
+    """Where the last block begins, or the last line where that is far; amid a line that is longer still."""
     starts = [match.start() for match in BLOCK.finditer(text)]
     if starts and len(text) - starts[-1] <= MAX_BEGUN:
         return starts[-1]
-    return text.rfind("\n") + 1
+    too_long = len(text) - MAX_BEGUN
+    return max(text.rfind("\n") + 1, -(-too_long // BEGUN_STEP) * BEGUN_STEP)
 
 
 def _last_piece(codec: TextCodec, text: str) -> str:

@@ -5,14 +5,13 @@ no model and fetches nothing.
 """
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from outrider.errors import InvalidModel
+from outrider.whole_file import write_whole
 
 __all__ = ["Manifest", "ModelFolder", "Profile", "Source", "file_sha256", "load_folder", "write_manifest"]
 
@@ -81,25 +80,25 @@ class ModelFolder(msgspec.Struct, frozen=True):
 
 
 def load_folder(path: Path) -> ModelFolder:
-    """The model folder at `path`. Raises InvalidModel when there is no readable manifest."""
+    """The model folder at `path`. Raises InvalidModel when there is no readable manifest, or it names what lies
+    elsewhere."""
     try:
-        data = (path / MANIFEST).read_bytes()
-        return ModelFolder(path, msgspec.json.decode(data, type=Manifest))
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise InvalidModel(f"{path} holds no {MANIFEST}; pull or export the model again") from None
     except (OSError, msgspec.DecodeError) as error:
         raise InvalidModel(f"{path / MANIFEST} cannot be read ({error}); pull or export the model again") from None
+    for name in (manifest.file, manifest.id_map or ".", manifest.embeddings or ".", *manifest.files):
+        if name == ".." or any(sign in name for sign in "/\\\0"):
+            raise InvalidModel(
+                f"{path / MANIFEST} names {name!r}, no file of its folder; pull or export the model again"
+            )
+    return ModelFolder(path, manifest)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> ModelFolder:
     """Write `manifest.json` in one step: readers see the old one or the new one, never half."""
-    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    with tempfile.NamedTemporaryFile(dir=path, prefix=".manifest-", delete=False) as temporary:
-        temporary.write(data)
-        temporary.flush()
-        os.fsync(temporary.fileno())
-    os.chmod(temporary.name, 0o644)
-    os.replace(temporary.name, path / MANIFEST)
+    write_whole(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2), 0o644)
     return ModelFolder(path, manifest)
 
 

@@ -9,7 +9,7 @@ from outrider.errors import InvalidParameter
 
 __all__ = ["SUITES", "lines"]
 
-SUITES = ("pair", "link", "service", "export", "wire")
+SUITES = ("pair", "link", "service", "export", "wire", "typing", "fleet")
 
 
 def lines(result: Result) -> Iterator[str]:

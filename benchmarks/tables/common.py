@@ -14,6 +14,8 @@ def head(result: Result) -> Iterator[str]:
     yield f"{where.processor}, {where.cores} cores{memory}, {where.threads} threads a model; {where.system}."
     versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
     yield f"Python {where.python}, {versions}{f', commit {where.commit}' if where.commit else ''}; {where.date}."
+    if result.partial:
+        yield f"PARTIAL: it was stopped, or it still runs; {result.partial}."
     if words := result.disturbed():
         yield f"Not a quiet machine: {'; '.join(words)}. Run it again."
 
@@ -24,7 +26,8 @@ def foot(result: Result) -> Iterator[str]:
         untrue = result.untrue()
         yield f"Tokens as they must be in all {result.num_checked} runs of ours: {'NO' if untrue else 'yes'}."
         yield from (f"Other tokens: {run}." for run in untrue)
-    yield f"It took {result.elapsed_s / 60:.1f} minutes."
+    if not result.partial:
+        yield f"It took {result.elapsed_s / 60:.1f} minutes."
     if result.missing:
         yield "\nCould not run here:\n"
         yield from (f"- {each.name}: {each.reason}" for each in result.missing)

@@ -56,8 +56,13 @@ class Filling:
         self.prompt = self._prompt(has_stub=self.asked.mode.has_target and _can_constrain())
 
     @property
+    def num_provisional(self) -> int:
+        """Tokens that nobody verified: of what was asked last, as one that began the answer so was given up."""
+        return self.reports[-1].num_provisional if self.reports else 0
+
+    @property
     def num_tokens(self) -> int:
-        return len(self._token_ids)
+        return len(self._token_ids) + self.num_provisional
 
     async def texts(self) -> AsyncGenerator[tuple[str, bool], None]:
         """What comes behind the cursor, piece by piece; with each, whether it was known from before.
@@ -75,7 +80,7 @@ class Filling:
                     continue
                 # Nobody who verifies is heard, or can be told what to begin with.
                 self.prompt = self._prompt(has_stub=False)
-                self._token_ids, self.num_recalled = [], 0
+                self._token_ids, self.num_recalled, self.is_verified = [], 0, True
                 text = _AfterStub(self.asked.mode.runtime.codec, "")
             async with aclosing(self._ask(self.asked.params, self._num_left)) as parts:
                 async for part in parts:
@@ -157,6 +162,8 @@ class Filling:
                         self.reports.append(told.report)
                     self.target = told.report.target
                     self.is_whole = isinstance(told, Ended) and told.reason == "stop"
+                    # The end may be the drafter's where nothing was said after what is verified.
+                    self.is_verified = self.is_verified and (isinstance(told, Standing) or told.is_verified)
 
 
 class _AfterStub:

@@ -112,7 +112,7 @@ class InfillWriter:
     def _last(self, content: str) -> InfillReply | dict[str, Any]:
         filling = self._filling
         reports = filling.reports
-        num_prompt, num_predicted = len(filling.prompt.ids), filling.num_tokens
+        num_prompt, num_predicted = len(filling.prompt.ids), filling.num_tokens if self._wish.n_predict != 0 else 0
         reply = InfillReply(
             content=content,
             stop=True,
@@ -129,7 +129,7 @@ class InfillWriter:
             system_fingerprint=fingerprint_of([filling.target]),
             x_outrider=Note(
                 state=state_of(filling.is_verified),
-                provisional=sum(report.num_provisional for report in reports),
+                provisional=filling.num_provisional,
                 drafted=sum(report.num_drafted for report in reports),
                 accepted=sum(report.num_accepted for report in reports),
                 passes=sum(report.num_passes for report in reports),
@@ -151,7 +151,8 @@ def _asked(wish: InfillRequest, mode: Mode, *, is_strict: bool) -> AskedGap:
         max_tokens = mode.max_context
     given = {name: value for name in ("top_k", "top_p", "min_p") if (value := getattr(wish, name)) is not None}
     temperature = wish.temperature or 0.0
-    seed = 0 if not temperature else secrets.randbits(53) if wish.seed is None else wish.seed % MAX_SEED
+    is_drawn = wish.seed in (None, -1)  # -1 is llama.cpp's word for it
+    seed = 0 if not temperature else secrets.randbits(53) if is_drawn else (wish.seed or 0) % MAX_SEED
     gap = Gap(
         (wish.input_prefix or "") + (wish.prompt or ""),
         wish.input_suffix or "",
@@ -185,8 +186,9 @@ def _timings(reports: Sequence[Report], num_predicted: int) -> Timings:
 def _picked(reply: InfillReply, paths: Sequence[str]) -> dict[str, Any]:
     """The fields that are asked for, each under its path: {"timings/prompt_n": 12}. Those there are none of are not."""
     found: dict[str, Any] = {}
+    whole = msgspec.to_builtins(reply)
     for path in paths:
-        value = msgspec.to_builtins(reply)
+        value = whole
         for name in path.split("/"):
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None:

@@ -208,7 +208,7 @@ class InfillRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="-1, or none: drawn.")] | None = None
     model: Annotated[str, Meta(max_length=256, description="auto where it is not said.")] | None = None
     x_outrider: Wishes | None = None
     cache_prompt: Ignored = None

@@ -8,7 +8,9 @@ from edge_runtime.checkup.finding import Finding
 from edge_runtime.checkup.machine import available_bytes
 from edge_runtime.checkup.models import how, num_bytes
 from edge_runtime.checkup.verifier import Reached
+from edge_runtime.knobs import Knobs
 from edge_runtime.parts import DEFAULT_DRAFTER, DEFAULT_TARGET, drafting_model
+from edge_runtime.tuning.stored import Tuned
 from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 from outrider.errors import NotHere, OutriderError, UnknownModel
@@ -25,8 +27,11 @@ class Choice(msgspec.Struct):
     why: list[str] = []
 
 
-def advise(reached: Reached | None, target: str | None, drafter: str) -> tuple[Choice, list[Finding]]:
-    """The choice, and what about it could be better. Raises what `find` does for a drafter."""
+def advise(
+    reached: Reached | None, target: str | None, drafter: str, threads: int, tuned: Tuned | None
+) -> tuple[Choice, list[Finding]]:
+    """The choice, and what about it could be better. Raises what `find` does for a drafter. `threads`: 0 for the
+    physical cores; `tuned`: the setting that is in use."""
     name = target or DEFAULT_TARGET
     try:
         here, lacking = catalog.find(name), ""
@@ -36,25 +41,32 @@ def advise(reached: Reached | None, target: str | None, drafter: str) -> tuple[C
     if reached is not None:
         choice.mode, choice.target = "hybrid", target or reached.target[:12]
         choice.why.append("the verifier answers, so it verifies what this device drafts")
-        drafting, loaded = _choose_drafter(choice, drafter, reached.vocabulary), []
+        drafting, loaded = _choose_drafter(choice, drafter, tuned, reached.vocabulary), []
     elif here is not None:
         choice.mode, choice.target = "local", here.name
         choice.why.append(f"no verifier is in use, and {here.name} is here")
-        drafting, loaded = _choose_drafter(choice, drafter, here.manifest.tokenizer_fingerprint), [here]
+        drafting, loaded = _choose_drafter(choice, drafter, tuned, here.manifest.tokenizer_fingerprint), [here]
     else:
         choice.why.append(f"no verifier is in use, and the target {name} is not here")
         return choice, [Finding("target", "broken", lacking, how(name))]
-    choice.num_threads = num_physical_cores()
-    choice.why.append("a thread for each physical core: two on one core share what passes need")
+    knobs = tuned.knobs if tuned else Knobs()
+    chosen = threads or (knobs.verifier_threads if reached is None else knobs.drafter_threads)
+    choice.num_threads = chosen or num_physical_cores()
+    if threads:
+        choice.why.append("so many threads were asked for")
+    elif chosen and tuned:
+        choice.why.append(f"the tuned setting {tuned.name} has so many threads")
+    else:
+        choice.why.append("a thread for each physical core: two on one core share what passes need")
     return choice, [*_memory([*loaded, *([drafting] if drafting else [])]), *(_profile(loaded[0]) if loaded else [])]
 
 
-def _choose_drafter(choice: Choice, drafter: str, vocabulary: str) -> ModelFolder | None:
+def _choose_drafter(choice: Choice, drafter: str, tuned: Tuned | None, vocabulary: str) -> ModelFolder | None:
     """Says who drafts, as `open_drafter` chooses. Gives the model that it loads, if any."""
-    if drafter != "auto":
-        choice.drafter = drafter
-        choice.why.append(f"the drafter {drafter} was asked for")
-        model = drafting_model(drafter)
+    if drafter != "auto" or tuned:
+        choice.drafter = tuned.knobs.drafter if tuned else drafter
+        choice.why.append(f"the tuned setting {tuned.name} has it draft" if tuned else f"{drafter} was asked for")
+        model = drafting_model(choice.drafter)
         return catalog.find(model) if model else None
     try:
         default = catalog.find(DEFAULT_DRAFTER)

@@ -11,7 +11,7 @@ from edge_runtime.checkup.finding import Finding
 from edge_runtime.parts import DEFAULT_DRAFTER
 from outrider import catalog
 from outrider.engines import BACKENDS, Chunk, EngineSettings, open_engine
-from outrider.errors import OutriderError
+from outrider.errors import InvalidModel, OutriderError
 from outrider.manifest import ModelFolder, load_folder
 
 __all__ = ["check_engines", "check_models", "how", "main", "num_bytes"]
@@ -22,6 +22,7 @@ TRIED = 4  # tokens in the pass
 class Tried(msgspec.Struct):
     engine: str = ""
     error: str = ""
+    is_model_s: bool = False  # the files' fault, not the engine's
 
 
 def check_models() -> Iterator[Finding]:
@@ -30,10 +31,7 @@ def check_models() -> Iterator[Finding]:
         if isinstance(found, ModelFolder):
             num += 1
         else:
-            again = how(name)
-            yield Finding(
-                "models", "broken", f"{name}: {found}", again and f"rm -r '{catalog.stored()[name]}' && {again}"
-            )
+            yield Finding("models", "broken", f"{name}: {found}", _remake(name))
     if num:
         names = ", ".join(name for name, found in whole.items() if isinstance(found, ModelFolder))
         yield Finding("models", "ok", f"{num} here: {names}")
@@ -52,7 +50,8 @@ def check_engines() -> Iterator[Finding]:
         lines, end = run_child(__name__, str(folder.path))
         tried = msgspec.json.decode(lines[-1], type=Tried) if lines and not end else Tried(error=end or "said nothing")
         if tried.error:
-            fix = f'pip install --force-reinstall "outrider[{BACKENDS[kind][2]}]"'
+            again = f'pip install --force-reinstall "outrider[{BACKENDS[kind][2]}]"'
+            fix = _remake(folder.name) if tried.is_model_s else again
             yield Finding(f"engine {kind}", "broken", f"{folder.name} does not run: {tried.error}", fix)
         else:
             yield Finding(f"engine {kind}", "ok", f"{tried.engine} runs {folder.name}")
@@ -80,6 +79,12 @@ def how(name: str) -> str:
     return f"outrider pull {name}" if name in catalog.cards() or "/" in name else ""
 
 
+def _remake(name: str) -> str:
+    """The command that makes it anew; "" where nobody knows how."""
+    path, again = catalog.stored().get(name), how(name)
+    return f"rm -r '{path}' && {again}" if path and again else ""
+
+
 def _try(path: Path) -> Tried:
     try:
         engine = open_engine(load_folder(path), EngineSettings(max_context=64))
@@ -89,7 +94,7 @@ def _try(path: Path) -> Tried:
         finally:
             engine.close()
     except OutriderError as error:
-        return Tried(error=str(error))
+        return Tried(error=str(error), is_model_s=isinstance(error, InvalidModel))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from outrider.errors import LinkLost, OutriderError, ProtocolError
 from outrider.manifest import load_folder
 from outrider.wire import Fault, Load, Open, Opened, Params, pack_ids
 
-__all__ = ["Reached", "check_verifier"]
+__all__ = ["Reached", "check_verifier", "reach"]
 
 PINGS = 5
 LIMIT_S = 30.0
@@ -30,9 +30,9 @@ class Reached:
 def check_verifier(
     url: str, *, token: str = "", tls: ssl.SSLContext | None = None
 ) -> tuple[Reached | None, list[Finding]]:
-    """What was reached, if anything. Opens one session, for one token, and leaves it."""
+    """What was reached, if anything, as `reach` does it."""
     try:
-        reached = asyncio.run(_reach(WebSocketLink(url, token=token, tls=tls)))
+        reached = reach(url, token=token, tls=tls)
     except OutriderError as error:
         return None, [Finding("verifier", "broken", f"{error} [{error.code}]")]
     names = {}
@@ -51,6 +51,11 @@ def check_verifier(
         lacking = f"no model here has its vocabulary {reached.vocabulary[:12]}; pull or export one that has"
         findings.append(Finding("verifier", "broken", lacking, "outrider models"))
     return reached, findings
+
+
+def reach(url: str, *, token: str = "", tls: ssl.SSLContext | None = None) -> Reached:
+    """Opens one session, for one token, and leaves it. Raises LinkLost, what the verifier refused, ProtocolError."""
+    return asyncio.run(_reach(WebSocketLink(url, token=token, tls=tls)))
 
 
 async def _reach(link: WebSocketLink) -> Reached:

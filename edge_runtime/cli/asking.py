@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli.completion import model_names
+from edge_runtime.cli.completion import drafter_names, model_names
 from edge_runtime.parts import DEFAULT_TARGET
 
 __all__ = ["DrafterName", "Past", "TargetName", "Temperature", "Threads", "TopK", "TopP", "VerifierUrl"]
@@ -20,7 +20,7 @@ TargetName = Annotated[
 VerifierUrl = Annotated[str | None, typer.Option(help="Address of a verifier that runs the target.")]
 DrafterName = Annotated[
     str,
-    typer.Option(help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=model_names),
+    typer.Option(help="Who guesses ahead: auto, none, lookup, a model, or lookup+MODEL.", autocompletion=drafter_names),
 ]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
 TopK = Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0 keeps all.")]

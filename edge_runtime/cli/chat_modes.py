@@ -6,6 +6,7 @@ Knows models and links by name; no conversation and no screen.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_runtime.links import LinkSwitch
 from edge_runtime.parts import DEFAULT_TARGET
 from edge_runtime.runtime import Runtime
 from outrider import catalog
@@ -19,6 +20,7 @@ MODES = {
     "cloud": "the verifier's target, without drafts",
     "local": "target and drafter on this device; without a target here the drafter alone, provisionally",
 }
+ALONE = "mode local asks no verifier, and the target is not here; choose another with /mode"
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ class Modes:
             self._runtime.close()
 
     def _switch(self) -> None:
-        was_cut = self.runtime.link_switch.is_cut
-        self.runtime.link_switch.is_cut = self._opened != "pair" and (self._is_cut or self._is_alone)
-        if was_cut and not self.runtime.link_switch.is_cut:
+        switch = self.runtime.link_switch
+        was_cut = switch.is_cut
+        switch.reason = ALONE if self._is_alone else LinkSwitch.reason
+        switch.is_cut = self._opened != "pair" and (self._is_cut or self._is_alone)
+        if was_cut and not switch.is_cut:
             self.runtime.network_changed()
 
     def _has_target(self) -> bool:

@@ -37,7 +37,8 @@ def show(
         return
     for key, value in values.items():
         sys.stdout.write(f"{key} = {value}\n")
-    console.print(f"in {config_path()}; also to be set:", markup=False, style="dim")
+    head = f"in {config_path()}; also" if values else f"nothing is set in {config_path()};"
+    console.print(f"{head} to be set:", markup=False, style="dim")
     for key, option in OPTIONS.items():
         if key not in values:
             console.print(f"  {key:<12} {option.meaning}", markup=False, style="dim")

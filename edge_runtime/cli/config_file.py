@@ -7,7 +7,6 @@ commands have themselves. Knows the options' names and kinds; what values mean, 
 import json
 import os
 import re
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import platformdirs
 
 from edge_runtime.cli.access import TOKEN_VARIABLE
 from outrider.errors import InvalidParameter
+from outrider.whole_file import write_whole
 
 __all__ = ["FILE_VARIABLE", "OPTIONS", "Option", "Value", "change", "config_path", "defaults", "load", "parse"]
 
@@ -36,11 +36,11 @@ OPTIONS = {
     "verifier": Option(str, "address of a verifier", LINKED),
     "target": Option(str, "the model whose answers you want", (*ANSWERING, "tune", "doctor")),
     "drafter": Option(str, "who guesses ahead", (*ANSWERING, "doctor")),
-    "tuned": Option(str, "a setting that tune kept: its name, auto or off", ANSWERING),
+    "tuned": Option(str, "a setting that tune kept: its name, auto or off", (*ANSWERING, "doctor")),
     "token_file": Option(Path, "file that holds the verifier's token", LINKED),
     "ca_file": Option(Path, "authority to trust, PEM", LINKED),
     "client_cert": Option(Path, "certificate and key to show the verifier, PEM", LINKED),
-    "threads": Option(int, "threads of each model", (*ANSWERING, "verifier", "profile")),
+    "threads": Option(int, "threads of each model", (*ANSWERING, "verifier", "profile", "doctor")),
     "context": Option(int, "tokens that prompt and answer may have", (*ANSWERING, "verifier")),
     "max_tokens": Option(int, "tokens of an answer at most", ("generate", "chat")),
     "temperature": Option(float, "0 is greedy", ("generate", "chat")),
@@ -165,8 +165,6 @@ def _write(path: Path, text: str) -> None:
     """In one step: readers see the old file or the new one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as temporary:
-            temporary.write(text)
-        os.replace(temporary.name, path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise InvalidParameter(f"{path} cannot be written ({error.strerror}); set {FILE_VARIABLE}") from None

@@ -11,12 +11,15 @@ from edge_runtime.checkup.finding import Finding, examine
 from edge_runtime.checkup.libraries import check_libraries
 from edge_runtime.checkup.machine import check_journal, check_machine, check_store
 from edge_runtime.checkup.models import check_engines, check_models
-from edge_runtime.checkup.tuned import check_tuned
+from edge_runtime.checkup.tuned import tell_tuned
 from edge_runtime.checkup.verifier import Reached, check_verifier
 from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.asking import DrafterName, Threads
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.config_file import config_path, load
 from edge_runtime.cli.output import print_json, show_progress
+from edge_runtime.cli.tuned import TunedOption
+from edge_runtime.tuning.stored import Tuned, choose_for
 
 __all__ = ["doctor"]
 
@@ -26,9 +29,9 @@ def doctor(
     target: Annotated[
         str | None, typer.Option(help="The model whose answers you want.", autocompletion=model_names)
     ] = None,
-    drafter: Annotated[
-        str, typer.Option(help="Who is to guess ahead: auto, none, lookup, or a model.", autocompletion=model_names)
-    ] = "auto",
+    drafter: DrafterName = "auto",
+    threads: Threads = 0,
+    tuned: TunedOption = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Look only: import no library, run no model.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
     token_file: TokenFile = None,
@@ -47,6 +50,12 @@ def doctor(
         outrider doctor --verifier http://127.0.0.1:8700 --json
     """
     reached: list[Reached] = []
+    in_use: list[Tuned] = []
+
+    def look_for_tuned() -> Iterator[Finding]:
+        found, notice = choose_for(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
+        in_use.extend([found] if found else [])
+        yield from tell_tuned(found, notice)
 
     def try_verifier() -> Iterator[Finding]:
         token = read_token(token_file, verifier or "", is_insecure=allow_insecure)
@@ -61,7 +70,7 @@ def doctor(
         "extras": lambda: check_libraries(imports=not quick),
         "models": check_models,
         **({} if quick else {"engines": check_engines}),
-        "tuned": lambda: check_tuned(target, verifier),
+        "tuned": look_for_tuned,
         "journal": check_journal,
         **({"verifier": try_verifier} if verifier else {}),
     }
@@ -74,7 +83,9 @@ def doctor(
     choices: list[Choice] = []
 
     def choose() -> Iterator[Finding]:
-        choice, more = advise(reached[0] if reached else None, target, drafter)
+        # What was found with a verifier is of no use where that does not answer.
+        usable = in_use[0] if in_use and (reached or not verifier) else None
+        choice, more = advise(reached[0] if reached else None, target, drafter, threads, usable)
         choices.append(choice)
         yield from more
 

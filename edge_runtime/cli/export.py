@@ -32,6 +32,12 @@ def export(
     builder: Annotated[
         str | None, typer.Option(help="onnx: fused (faster) or general.", show_default="fused where it can")
     ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            help="onnx: weights that share a scale; fewer are closer to the source, and slower.", show_default="128"
+        ),
+    ] = None,
     trim: Annotated[int | None, typer.Option(help="Keep only so many tokens in the output, for a drafter.")] = None,
     corpus: Annotated[
         list[str] | None,
@@ -51,6 +57,7 @@ def export(
         "format": format,
         "quantization": quantization,
         "builder": builder,
+        "block_size": block_size,
         "trim": trim,
         "corpus": corpus,
         "target": target,
@@ -74,7 +81,7 @@ def named_recipe(name: str, options: dict[str, Any]) -> tuple[str, Recipe] | Non
     file = Path(name) if is_file else catalog.recipes().get(name)
     if file is None:
         return None
-    given = [f"--{key}" for key, value in options.items() if value]
+    given = [f"--{key.replace('_', '-')}" for key, value in options.items() if value]
     if given:
         raise InvalidParameter(f"{name} is a recipe and says all of that itself; leave out {', '.join(given)}")
     return file.stem, load_recipe(file)
@@ -86,7 +93,8 @@ def from_options(name: str, options: dict[str, Any]) -> tuple[str, Recipe]:
     base = Path(name).expanduser()
     stem = base.stem if base.suffix == ".gguf" else base.name if base.exists() else name
     trimmed = f"trim{recipe.trim.num_tokens}" if recipe.trim else None
-    words = [stem, recipe.format, recipe.quantization, recipe.builder, trimmed]
+    blocks = f"block{recipe.block_size}" if recipe.block_size else None
+    words = [stem, recipe.format, recipe.quantization, recipe.builder, blocks, trimmed]
     return re.sub(r"[^\w.-]+", "--", "-".join(word for word in words if word)).lstrip("-."), recipe
 
 

@@ -133,7 +133,9 @@ def generate(
         "search": search,
     }
     check_request(text, params, n=n, **options)
-    if receipt is not None and (n != 1 or not receipt.absolute().parent.is_dir()):
+    if logprobs >= 0 and not json:
+        raise InvalidParameter("--logprobs are told with --json alone; add it")
+    if receipt is not None and (n != 1 or receipt.is_dir() or not receipt.absolute().parent.is_dir()):
         raise InvalidParameter("--receipt takes a file in a folder that exists, and one answer; change one of them")
     if past and no_journal:
         raise InvalidParameter("--past drafts from the journal and --no-journal goes without; leave one out")
@@ -169,6 +171,7 @@ def generate(
                     seed,
                     as_json=json,
                     tuned=found.name if found else "",
+                    is_kept=journal is not None,
                 )
             )
     if receipt is not None and finished is not None and finished.receipt is not None:

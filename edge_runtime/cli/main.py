@@ -43,9 +43,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except OutriderError as error:
             console.print(f"outrider: {error} [{error.code}]", markup=False)
             raise typer.Exit(error.exit_status) from None
-        except BrokenPipeError:  # the reader left; nothing more can be said to it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            console.print("outrider: the output was closed [closed_pipe]", markup=False)
+        except OSError as error:
+            tell_refused(error)
             raise typer.Exit(1) from None
 
     return run
@@ -64,6 +63,29 @@ def built(name: str) -> Any:
     found = typer.Typer(**options)
     found.command(name, cls=ConfiguredCommand)(guarded(getattr(module, name)))
     return typer.main.get_command(found)
+
+
+def tell_refused(error: OSError) -> None:
+    """What the system would not do, most often write the output. What was not written then is thrown away."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        console.print("outrider: the output was closed [closed_pipe]", markup=False)
+        return
+    what = error.filename or "a file or the output"
+    console.print(
+        f"outrider: {what} cannot be used ({error.strerror or error}); mend that and ask again [system_error]",
+        markup=False,
+    )
+
+
+def fill_closed_streams() -> None:
+    """A standard stream that the caller closed becomes the null device: its number would be the next file's."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 class LazyGroup(TyperGroup):
@@ -133,8 +155,12 @@ def outrider(
 
 def main() -> None:
     """Entry point of `outrider`."""
+    fill_closed_streams()
     try:
         app()
+    except OSError as error:  # outside of commands: a page of help that found no room
+        tell_refused(error)
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             console.print("outrider: interrupted [interrupted]", markup=False)

@@ -2,7 +2,8 @@
 
 On a terminal provisional text is dim; where the target differs, what it does not confirm is struck, and the target goes
 on from there. With `has_colors` drafts that were verified are green, too. Elsewhere provisional text is held back until
-it is verified, or the answer has ended in it. Writes text to standard output, notes to standard error.
+it is verified, or the answer has ended in it. Writes text to standard output, notes to standard error; to a terminal no
+control characters of the answer's.
 """
 
 import os
@@ -14,6 +15,8 @@ from edge_runtime.events import Alone, Retracted, Token
 
 __all__ = ["LEGEND", "Screen"]
 
+# What would steer the terminal instead of being read on it. Line ends and tabs stay.
+STEERING = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
 DIM, STRUCK, DRAFTED, NORMAL = "\x1b[2m", "\x1b[2;9m", "\x1b[32m", "\x1b[0m"
 LEGEND = (
     f"{DRAFTED}drafted and verified{NORMAL}, the target's own words, "
@@ -77,6 +80,8 @@ class Screen:
 
     def _write(self, text: str, style: str = "") -> None:
         if text and not self._is_silent:
+            if self._is_terminal:
+                text = text.translate(STEERING)
             is_styled = style and self._is_terminal
             sys.stdout.write(f"{style}{text}{NORMAL}" if is_styled else text)
             sys.stdout.flush()

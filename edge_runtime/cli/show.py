@@ -20,10 +20,12 @@ async def show(
     as_json: bool,
     screen: Screen | None = None,
     tuned: str = "",
+    is_kept: bool = True,
 ) -> Finished | None:
     """Every answer as it comes, with its figures after it; or an object, a line, for each. Gives how the last ended.
 
-    `screen` is where the first is written. `tuned` names the setting in use, if any.
+    `screen` is where the first is written. `tuned` names the setting in use, if any. Of what is not kept nobody is told
+    that `sync` verifies it.
     """
     last = None
     screen = screen or Screen(is_silent=as_json)
@@ -31,14 +33,14 @@ async def show(
         async for number, event in events:
             if isinstance(event, Finished):
                 screen.end()
-                _finish(screen, event, seed + number, tuned, as_json=as_json)
+                _finish(screen, event, seed + number, tuned, as_json=as_json, is_kept=is_kept)
                 screen, last = Screen(is_silent=as_json), event
             else:
                 screen.take(event)
     return last
 
 
-def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_json: bool) -> None:
+def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_json: bool, is_kept: bool) -> None:
     report, tokens = finished.report, screen.tokens
     if as_json:
         token_ids = [token.token_id for token in tokens]
@@ -49,18 +51,19 @@ def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_jso
     else:
         sys.stdout.write("\n")
         sys.stdout.flush()
-        console.print(
-            f"\n{report.num_tokens} tokens, {report.tokens_per_s:.1f} tokens/s, "
-            f"{report.tokens_per_pass:.2f} tokens per pass, "
-            f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
-            f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
-            style="dim",
-        )
-        if report.num_provisional:
+        console.print()
+        is_alone = report.num_provisional and not report.num_tokens
+        if not is_alone:
             console.print(
-                f"The last {report.num_provisional} tokens are the drafter's own; outrider sync has them verified",
+                f"{report.num_tokens} tokens, {report.tokens_per_s:.1f} tokens/s, "
+                f"{report.tokens_per_pass:.2f} tokens per pass, "
+                f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
+                f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
                 style="dim",
             )
+        if report.num_provisional:
+            which = f"{'All' if is_alone else 'The last'} {report.num_provisional} tokens are the drafter's own"
+            console.print(which + ("; outrider sync has them verified" if is_kept else ""), style="dim")
     if finished.not_kept is not None:
         console.print(f"outrider: this answer is not in the journal: {finished.not_kept}", markup=False)
 

@@ -103,7 +103,11 @@ class Talk:
         options["is_strict"] = self._modes.mode in ("strict", "cloud")
         answers = self._modes.runtime.generate_several(messages, self._params, n=1, **options)
         try:
-            finished = asyncio.run(show(answers, self._params.seed, as_json=self._as_json, screen=screen))
+            finished = asyncio.run(
+                show(
+                    answers, self._params.seed, as_json=self._as_json, screen=screen, is_kept=self._journal is not None
+                )
+            )
             if finished is not None:
                 self._reports.append(finished.report)
         except KeyboardInterrupt:
@@ -155,7 +159,9 @@ class Talk:
         if not self._reports:
             _note("nothing was answered yet")
             return
-        for name, reports in (("last answer", self._reports[-1:]), (f"{len(self._reports)} answers", self._reports)):
+        count = len(self._reports)
+        every = f"{count} answer{'s' if count > 1 else ''}"
+        for name, reports in (("last answer", self._reports[-1:]), (every, self._reports)):
             _note(f"{name}: {_figures(reports)}")
 
     def _sync(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from edge_runtime.checkup.verifier import check_verifier
+from edge_runtime.checkup.verifier import reach
 from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import console, print_json, show_progress
@@ -17,13 +17,13 @@ from edge_runtime.tuning.compare import LEAST_GAIN
 from edge_runtime.tuning.goals import ENERGY, GOALS, LATENCY, VERIFIER_COST
 from edge_runtime.tuning.prompts import load_prompts, split
 from edge_runtime.tuning.space import link_space, pair_space
-from edge_runtime.tuning.stored import Tuned, check_name, fingerprint, machine, save
+from edge_runtime.tuning.stored import Tuned, check_name, default_name, fingerprint, machine, save
 from edge_runtime.tuning.tune import Outcome
 from edge_runtime.tuning.tune import tune as run_tuning
 from edge_runtime.tuning.workbench import Workbench
 from outrider import catalog
 from outrider.engines import EngineSettings
-from outrider.errors import InvalidParameter, LinkLost
+from outrider.errors import InvalidParameter, ModelMismatch
 
 __all__ = ["tune"]
 
@@ -40,7 +40,13 @@ def tune(
             autocompletion=model_names,
         ),
     ] = None,
-    goal: Annotated[str, typer.Option(help=f"What is to be little: {', '.join(GOALS)}.")] = LATENCY,
+    goal: Annotated[
+        str,
+        typer.Option(
+            help=f"What is to be little: {', '.join(GOALS)}.",
+            autocompletion=lambda incomplete: [goal for goal in GOALS if goal.startswith(incomplete)],
+        ),
+    ] = LATENCY,
     prompts: Annotated[
         str, typer.Option(help="code, chat, both, or a file: a JSON object a line, with prompt and perhaps kind.")
     ] = "both",
@@ -85,10 +91,10 @@ def tune(
     else:
         token = read_token(token_file, verifier, is_insecure=allow_insecure)
         tls = device_tls(ca_file, client_cert)
-        reached, findings = check_verifier(verifier, token=token, tls=tls)
-        if reached is None:
-            raise LinkLost(findings[0].detail)
+        reached = reach(verifier, token=token, tls=tls)
         folder = catalog.find(target or tokenizer_source("auto", reached.vocabulary))
+        if target is not None and folder.manifest.fingerprint != reached.target:
+            raise ModelMismatch(f"the verifier runs target {reached.target[:12]}, not {target}; leave that out")
         space, fallback, fingerprint_of_target = link_space(folder, reached.target), "verifier", reached.target
 
         def open_link() -> WebSocketLink:
@@ -101,7 +107,7 @@ def tune(
     challenger = outcome.found.challenger
     if outcome.is_gain and challenger is not None and outcome.comparison is not None:
         knobs = challenger.knobs
-        called = name or f"{fallback.replace('/', '-')}-{goal}"[:64]
+        called = name or default_name(fallback, goal)
         tuned = Tuned(
             called,
             fingerprint_of_target,

@@ -14,14 +14,13 @@ import msgspec
 
 from edge_runtime.journal.file import check_file, damaged, open_file, told
 from edge_runtime.journal.record import Record
-from edge_runtime.journal.values import Asked, Conversation, Generation, checksum
+from edge_runtime.journal.values import STOPPED, Asked, Conversation, Generation, checksum
 from outrider import catalog
 from outrider.errors import JournalError
 
 __all__ = ["Journal"]
 
 BUSY_S = 5.0
-STOPPED = "stopped"  # how an answer has ended that nobody wanted to hear out
 
 
 class Journal:
@@ -86,7 +85,7 @@ class Journal:
         """Nobody wants to hear out its latest answer. Nobody is to finish it; what is provisional of it is still
         verified. Safe for a conversation that is not there."""
         for latest in self.generations(conversation)[-1:]:
-            if latest.finish is None and not latest.provisional_ids:
+            if latest.finish is None:
                 self._record(latest.id).finish(STOPPED)
 
     def generation(self, number: int) -> Generation:

@@ -9,7 +9,9 @@ import msgspec
 from outrider.choice import SamplingParams
 from outrider.search import SearchParams
 
-__all__ = ["Asked", "Conversation", "Generation", "checksum", "token_rows"]
+__all__ = ["STOPPED", "Asked", "Conversation", "Generation", "checksum", "token_rows"]
+
+STOPPED = "stopped"  # how an answer has ended that nobody wanted to hear out
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +52,13 @@ class Generation:
     @property
     def provisional_ids(self) -> list[int]:
         return self.token_ids[self.num_verified :]
+
+    @property
+    def max_tokens(self) -> int:
+        """Of the whole answer: what was asked for; of one that was stopped and waits for the target's word, what is
+        there."""
+        is_over = self.finish == STOPPED and self.num_verified < len(self.token_ids)
+        return len(self.token_ids) if is_over else self.asked.max_tokens
 
     @property
     def frontier(self) -> int:

@@ -11,14 +11,15 @@ __all__ = ["LinkSwitch", "SwitchedLink"]
 
 
 class LinkSwitch:
-    """Of all links that lead through it."""
+    """Of all links that lead through it. `reason` is what who tries is told while it is cut."""
 
     is_cut = False
+    reason = "the link is cut on purpose; switch it on again"
 
     def check(self) -> None:
         """Raises LinkLost while it is cut."""
         if self.is_cut:
-            raise LinkLost("the link is cut on purpose; switch it on again")
+            raise LinkLost(self.reason)
 
 
 class SwitchedLink:

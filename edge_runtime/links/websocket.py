@@ -4,7 +4,9 @@ import asyncio
 import logging
 import secrets
 import ssl
+import time
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -64,6 +66,7 @@ class WebSocketLink:
         self.is_padded = is_padded
         self._socket: ClientConnection | None = None
         self._pong: asyncio.Future[float] | None = None
+        self._rtt_ms: float | None = None
         self.bytes_up = 0
         self.bytes_down = 0
 
@@ -99,14 +102,19 @@ class WebSocketLink:
         if self._socket.subprotocol != SUBPROTOCOL:
             await self.close()
             raise ProtocolError(f"{self._address} does not speak {SUBPROTOCOL}; check both versions")
+        self._rtt_ms = None
         with suppress(ConnectionClosed):  # `send` will say so
+            began = time.perf_counter()  # some loops' own clocks, which the library reads, count whole milliseconds
             self._pong = asyncio.ensure_future(await self._socket.ping())
+            self._pong.add_done_callback(partial(self._hear_pong, began))
+
+    def _hear_pong(self, began: float, pong: asyncio.Future[float]) -> None:
+        if not pong.cancelled() and pong.exception() is None:
+            self._rtt_ms = 1000 * (time.perf_counter() - began)
 
     @property
     def rtt_ms(self) -> float | None:
-        pong = self._pong
-        is_heard = pong is not None and pong.done() and not pong.cancelled() and pong.exception() is None
-        return 1000 * pong.result() if pong is not None and is_heard else None
+        return self._rtt_ms
 
     async def send(self, message: Up) -> None:
         data = to_frame(message, is_padded=self.is_padded)
@@ -127,10 +135,11 @@ class WebSocketLink:
     async def ping_ms(self) -> float:
         """A round trip, measured now, by a ping of the WebSocket's own. Raises LinkLost."""
         try:
-            latency_s: float = await (await self._connected().ping())
+            began = time.perf_counter()
+            await (await self._connected().ping())
         except ConnectionClosed:
             raise self._lost() from None
-        return 1000 * latency_s
+        return 1000 * (time.perf_counter() - began)
 
     async def close(self) -> None:
         if self._socket is not None:

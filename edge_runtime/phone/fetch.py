@@ -39,12 +39,15 @@ PACKAGES = {
 
 
 def npm_package(package: str, sha256: str) -> bytes:
-    """The package's archive. Ends the program when there is no npm, or the package is another than was reviewed."""
+    """The package's archive. Ends the program when there is no npm, when that has no such package for us, or when the
+    package is another than was reviewed."""
     npm = shutil.which("npm")
     if npm is None:
         raise SystemExit("there is no npm; install it and run this again")
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([npm, "pack", "--silent", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+        packed = subprocess.run([npm, "pack", "--silent", package], cwd=scratch, stdout=subprocess.DEVNULL)
+        if packed.returncode:
+            raise SystemExit(f"npm could not fetch {package}; check the network and run this again")
         [file] = Path(scratch).glob("*.tgz")
         content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:

@@ -10,7 +10,7 @@ __all__ = ["LEAST_HELD_OUT", "Prompt", "load_prompts", "split"]
 
 SEARCHED = 4  # prompts of a kind; the rest are held out
 LEAST_HELD_OUT = 6  # of all kinds: fewer say nothing with 95 % confidence
-MOST = 1 << 20  # characters of a file
+MOST_BYTES = 1 << 20  # of a file
 
 CODE = [
     "Write a Python function that merges two sorted lists into one, without using sorted.",
@@ -61,14 +61,17 @@ class _Line(msgspec.Struct):
 def load_prompts(which: str) -> list[Prompt]:
     """Our own ("code", "chat", "both"), or those of a file: a JSON object a line, with `prompt` and perhaps `kind`.
 
-    Each once. Raises InvalidParameter.
+    Each once. Raises InvalidParameter for a file that cannot be read, or leaves too few to prove anything on.
     """
     if which in OWN:
         return [Prompt(kind, text) for kind, texts in OWN[which].items() for text in texts]
     try:
-        text = Path(which).read_text(encoding="utf-8")
-        lines = [msgspec.json.decode(line, type=_Line) for line in text[:MOST].splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        with Path(which).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise InvalidParameter(f"{which} is larger than {MOST_BYTES >> 20} MiB; give fewer prompts")
+        lines = [msgspec.json.decode(line, type=_Line) for line in content.splitlines() if line.strip()]
+    except (OSError, msgspec.DecodeError) as error:
         raise InvalidParameter(
             f'{which} cannot be read ({error}); give code, chat, both, or a file of lines {{"prompt": "..."}}'
         ) from None
@@ -76,6 +79,11 @@ def load_prompts(which: str) -> list[Prompt]:
     least = LEAST_HELD_OUT + 2
     if len(prompts) < least:
         raise InvalidParameter(f"{which} holds {len(prompts)} different prompts; give at least {least}")
+    if (num_held_out := len(split(prompts)[1])) < LEAST_HELD_OUT:
+        raise InvalidParameter(
+            f"{which} leaves {num_held_out} prompts to prove a setting on, as of each kind some are searched on; "
+            f"give more of a kind, so that {LEAST_HELD_OUT} are left"
+        )
     return prompts
 
 

@@ -76,7 +76,7 @@ def pair_space(target: ModelFolder) -> Space:
     defaults = Knobs(auto_drafter(target), cores, cores)
     return Space(
         defaults,
-        _drafters(target, target.manifest.fingerprint, LARGEST_SHARE * num_bytes(target)),
+        _drafters(defaults.drafter, target, target.manifest.fingerprint, LARGEST_SHARE * num_bytes(target)),
         _thread_counts(cores),
         sorted({cores, *measured}, reverse=True),
         [0, BESIDE_AHEAD],
@@ -88,7 +88,7 @@ def link_space(vocabulary: ModelFolder, target: str) -> Space:
     """For a target behind a link, named by its fingerprint, of the vocabulary of this folder."""
     cores = num_physical_cores()
     defaults = msgspec.structs.replace(LINKED, drafter=auto_drafter(vocabulary), drafter_threads=cores)
-    drafters = _drafters(vocabulary, target, float("inf"))
+    drafters = _drafters(defaults.drafter, vocabulary, target, float("inf"))
     return Space(defaults, drafters, _thread_counts(cores), [0], [LINKED.max_ahead, 8, 16, 32], cores, PATIENCES_MS)
 
 
@@ -96,8 +96,9 @@ def _thread_counts(cores: int) -> list[int]:
     return sorted({cores, *(1 << bit for bit in range(cores.bit_length()) if 1 << bit < cores)}, reverse=True)
 
 
-def _drafters(vocabulary: ModelFolder, target: str, most_bytes: float) -> list[str]:
-    """The most promising first: those of the target's own vocabulary, after lookup."""
+def _drafters(default: str, vocabulary: ModelFolder, target: str, most_bytes: float) -> list[str]:
+    """The most promising first: those of the target's own vocabulary, after lookup. The default is there, whatever
+    its size."""
     own: list[str] = []
     foreign: list[str] = []
     for name in catalog.stored():
@@ -110,4 +111,5 @@ def _drafters(vocabulary: ModelFolder, target: str, most_bytes: float) -> list[s
             is_own = folder.manifest.tokenizer_fingerprint == vocabulary.manifest.tokenizer_fingerprint
             (own if is_own else foreign).append(name)
     models = [*own, *foreign]
-    return ["none", "lookup", *(AFTER_LOOKUP + name for name in models), *models]
+    found = ["none", "lookup", *(AFTER_LOOKUP + name for name in models), *models]
+    return found if default in found else [*found, default]

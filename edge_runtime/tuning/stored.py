@@ -5,26 +5,38 @@
 Whatever is wrong with one is told in a line and the defaults are used: it could only have changed speed.
 """
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from edge_runtime.knobs import Knobs
-from edge_runtime.parts import drafting_model
+from edge_runtime.parts import DEFAULT_TARGET, drafting_model
 from edge_runtime.tuning.compare import Comparison
 from edge_runtime.tuning.goals import GOALS
 from outrider import catalog
 from outrider.engines.machine import num_physical_cores, processor
 from outrider.errors import InvalidParameter, OutriderError
+from outrider.whole_file import write_whole
 
-__all__ = ["AUTO", "OFF", "Tuned", "check_name", "choose", "fingerprint", "machine", "save", "stored"]
+__all__ = [
+    "AUTO",
+    "OFF",
+    "Tuned",
+    "check_name",
+    "choose",
+    "choose_for",
+    "default_name",
+    "fingerprint",
+    "machine",
+    "save",
+    "stored",
+]
 
 AUTO, OFF = "auto", "off"
 FOLDER = "tuned"
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+LONGEST = 64  # characters of a name
+NAME = re.compile(rf"[A-Za-z0-9][\w.-]{{0,{LONGEST - 1}}}", re.ASCII)
 MOST_BYTES = 1 << 20
 
 
@@ -52,15 +64,23 @@ def check_name(name: str) -> None:
         raise InvalidParameter(f"{name!r} cannot name a tuned setting; give letters, digits, dots and dashes")
 
 
+def default_name(target: str, goal: str) -> str:
+    """Of a setting for a target of any name.
+
+    >>> default_name("./my model", "latency")
+    'my-model-latency'
+    """
+    plain = re.sub(r"[^\w.-]", "-", target, flags=re.ASCII).lstrip("._-") or "target"
+    return f"{plain[: LONGEST - len(goal) - 1]}-{goal}"
+
+
 def save(tuned: Tuned) -> Path:
     """Written in one step. Raises InvalidParameter."""
     check_name(tuned.name)
     path = _path(tuned.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
-            temporary.write(msgspec.json.format(msgspec.json.encode(tuned), indent=2) + b"\n")
-        os.replace(temporary.name, path)
+        write_whole(path, msgspec.json.format(msgspec.json.encode(tuned), indent=2) + b"\n")
     except OSError as error:
         raise InvalidParameter(f"{path} cannot be written ({error.strerror}); set OUTRIDER_HOME") from None
     return path
@@ -95,6 +115,20 @@ def choose(how: str, *, target: str, verifier: str = "") -> tuple[Tuned | None, 
         except _Unusable as error:
             notice = notice or str(error)
     return None, notice and f"{notice}; the defaults are used, run outrider tune for others"
+
+
+def choose_for(
+    how: str, *, target: str | None, verifier: str | None, drafter: str, threads: int
+) -> tuple[Tuned | None, str]:
+    """As `choose`, for what a command is given: a drafter or threads that were chosen by hand leave a setting out.
+
+    Raises what `find` does for the target.
+    """
+    if drafter != "auto" or threads:
+        return None, "" if how in (AUTO, OFF) else f"{how} is not used beside --drafter or --threads"
+    is_here = verifier is None or target is not None
+    fingerprint = catalog.find(target or DEFAULT_TARGET).manifest.fingerprint if is_here else ""
+    return choose(how, target=fingerprint, verifier=verifier or "")
 
 
 class _Unusable(Exception):

@@ -16,6 +16,8 @@ from outrider.errors import ContextExceeded, InvalidParameter, InvalidToken
 __all__ = ["Chunk", "Engine", "EngineSettings", "check_chunk"]
 
 Logits = NDArray[np.float32]
+PROVIDERS = ("cpu", "cuda", "qnn", "coreml", "openvino", "directml")
+MAX_THREADS = 512  # llama.cpp's own bound, beyond which it crashes
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,11 @@ class EngineSettings:
     has_exact_kernels: bool = True  # llama.cpp only; False takes its fastest kernels, which have no numerics class
 
     def __post_init__(self) -> None:
-        for name, least in (("num_threads", 0), ("max_context", 1), ("max_sequences", 1), ("num_gpu_layers", -1)):
+        if not 0 <= self.num_threads <= MAX_THREADS:
+            raise InvalidParameter(f"num_threads is {self.num_threads}; give a number from 0 to {MAX_THREADS}")
+        if self.provider not in PROVIDERS:
+            raise InvalidParameter(f"provider is {self.provider!r}; give one of {', '.join(PROVIDERS)}")
+        for name, least in (("max_context", 1), ("max_sequences", 1), ("num_gpu_layers", -1)):
             if getattr(self, name) < least:
                 raise InvalidParameter(f"{name} is {getattr(self, name)}; give a number from {least} on")
 

@@ -63,6 +63,10 @@ class LlamaCppEngine:
     max_chunk = MAX_CHUNK
 
     def __init__(self, folder: ModelFolder, settings: EngineSettings) -> None:
+        if settings.provider != "cpu":
+            raise InvalidParameter(
+                f"llama.cpp knows no provider {settings.provider!r}; say how many layers go to the GPU"
+            )
         manifest = folder.manifest
         self.name = f"llama.cpp {llama_cpp.__version__}"
         self.num_threads = resolve_threads(settings.num_threads)

@@ -16,7 +16,7 @@ from outrider.progress import Progress
 
 __all__ = ["PROBE", "SIZES", "SPAN", "find_classes", "is_batch_exact"]
 
-SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 32, 48, 64, 128)
+SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 128)
 SPAN = 48  # rows a small size is compared on; a larger one has a single pass
 PROBE = 8  # tokens fed after each fill, in one pass: their logits tell whether the caches are equal
 STAGE = "comparing bits"

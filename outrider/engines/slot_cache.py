@@ -51,7 +51,6 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     def lazy_initialization(self, key_states: torch.Tensor) -> None:
         """Room for keys; that for values, which may differ in shape, `update` makes."""
         self.keys = self._buffer(key_states)
-        self.is_initialized = True
 
     def _buffer(self, states: torch.Tensor) -> torch.Tensor:
         _, num_heads, _, head_dim = states.shape
@@ -65,6 +64,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states)
             self.values = self._buffer(value_states)
+            self.is_initialized = True
         cache = self._cache
         where = (cache.slots, slice(None), cache.cells)
         # Indexing by two tensors around a slice puts their dimension first: [tokens, heads, head_dim].

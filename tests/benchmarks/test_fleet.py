@@ -6,7 +6,6 @@ never idle, 10 % for waiting times, which are random, and for what was measured.
 
 import asyncio
 import doctest
-import json
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,14 @@ import msgspec
 import pytest
 
 from benchmarks import cost, fleet, loads
+from benchmarks.fleet_record import MANY, NAMES, Details, loads_of
 from benchmarks.loads import KINDS, Kind, Load, Way, best_drafts, capacity, expected_tokens, measure
 from benchmarks.machines import Curve, Machine, Roofline, find_machine
+from benchmarks.options import FleetOptions
+from benchmarks.plots import FIGURES
 from benchmarks.simulated_verifier import SimulatedVerifier, numbered
 from benchmarks.simulation import NEVER, Device, Link, Text, play
+from benchmarks.tables import lines
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.events import Finished
@@ -212,7 +215,7 @@ def test_the_number_of_drafts_is_the_best_by_the_closed_form() -> None:
 
 def test_a_capacity_lies_between_the_loads_around_it() -> None:
     def load(num_devices: int, rate: float) -> Load:
-        return Load("alone", "chat", num_devices, 0.0, -1, rate, rate, 1.0, 1.0, 1.0, 0.0, 0.0)
+        return Load("alone", "chat", num_devices, 0.0, -1, rate, rate, 1.0, 1.0, 1.0, 0.0, 0.0, 64.0, 0.1)
 
     curve = [load(1, 50.0), load(2, 40.0), load(4, 20.0)]
     assert capacity(curve, 60.0) == 0
@@ -221,26 +224,51 @@ def test_a_capacity_lies_between_the_loads_around_it() -> None:
     assert capacity(curve, 30.0) == pytest.approx(2 + 2 * (1 / 30 - 1 / 40) / (1 / 20 - 1 / 40))
 
 
-def test_a_run_answers_all_three_questions_and_draws_from_its_json_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "fleet.json"
-    given = "--machine core --kinds chat --rates 3 12 --most 4 --tokens 60 --devices 30 --activity 0.1 --rate 3"
-    given += " --prompt 16 --answer 24"
-    assert fleet.main([*given.split(), "--json", str(file)]) == 0
-    shown = capsys.readouterr().out
-    record = json.loads(file.read_text())
-    assert fleet.tables(record) == shown.rstrip("\n")
-    assert shown.startswith("Simulated, not measured.")
-    for name in fleet.NAMES.values():
-        assert f"| chat, {name} |" in shown
-    found = {(each["way"], each["rate"]): each["num_devices"] for each in record["capacity"]}
-    assert found["ahead", 12.0] > found["alone", 12.0] == 1
-    [fleet_of_ours] = [each for each in record["fleet"] if each["way"] == "ahead"]
-    assert fleet_of_ours["check"]["num_devices"] == 30
-    assert fleet_of_ours["check"]["share_served"] > 0.9
-    sizes = [load["num_devices"] for load in record["loads"] if load["way"] == "ahead"]
-    assert sizes == [1, 2, 4]
+def test_a_run_answers_all_three_questions() -> None:
+    options = FleetOptions(
+        engine="core",
+        kinds=("chat",),
+        rates=(3.0, 12.0),
+        most_devices=4,
+        rtt_tokens=60,
+        num_devices=30,
+        activity=0.1,
+        rate=3.0,
+        answer_tokens=24,
+        prompt_tokens=16,
+    )
+    result = fleet.run(options, ["outrider", "bench", "fleet"])
+    details = Details.read(result.details)
+    found = {(each.way, each.rate): each.num_devices for each in details.served}
+    assert found["ahead", 12.0] == 2 > found["alone", 12.0] == 1
+    assert found["alone", 3.0] is None  # as many as there were
+    runs = result.select(way=NAMES["ahead"], prompt=MANY)
+    assert [run.num_sessions for run in runs] == [1, 2, 4]
+    assert [run.tokens_per_s for run in runs] == pytest.approx([load.rate for load in loads_of(runs)])
+    [crossed] = details.crossings
+    assert crossed.ahead_of_alone_ms is not None
+    assert crossed.turns_of_alone_ms is not None
+    assert 0 < crossed.turns_of_alone_ms < crossed.ahead_of_alone_ms < 300
+    [ours] = [each for each in details.fleets if each.way == "ahead"]
+    assert ours.check is not None
+    assert ours.check.num_devices == 30
+    assert ours.check.share_served > 0.9
+    assert ours.cost is not None
+    assert ours.cost.money == pytest.approx(ours.num_verifiers * 3.5 / (30 * 0.1 * 3 * 3600) * 1e6, rel=0.01)
+
+
+def test_a_part_alone_is_told_and_drawn_alone() -> None:
+    from matplotlib import pyplot
+
+    options = FleetOptions(engine="core", kinds=("chat",), parts=("rtt",), rtt_tokens=8)
+    result = fleet.run(options, [])
+    text = "\n".join(lines(result))
+    assert "RTT 300 ms" in text
+    assert "one verifier serves" not in text
+    assert "verifier hour" not in text
+    [(name, figure)] = FIGURES["fleet"](result)
+    pyplot.close(figure)
+    assert name == "speed-over-rtt"
 
 
 def test_the_same_seed_the_same_load() -> None:
@@ -274,15 +302,13 @@ def test_a_machine_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_machine_that_is_none_is_refused_in_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, sentence: str
+    tmp_path: Path, name: str, text: str | None, sentence: str
 ) -> None:
     given = str(tmp_path / name) if name.endswith(".json") else name
     if text is not None:
         Path(given).write_text(text)
     with pytest.raises(InvalidParameter, match=sentence):
         find_machine(given)
-    assert fleet.main(["--machine", given]) == 2
-    assert sentence in capsys.readouterr().err
 
 
 def test_examples_in_docstrings() -> None:

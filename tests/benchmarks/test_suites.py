@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from benchmarks import pair
 from benchmarks.options import ExportOptions, PairOptions
 from benchmarks.peers.base import OpenPeer, Peer, PeerAnswer, PeerFailed, Published
 from benchmarks.prompts import Selection
-from benchmarks.record import Result, load
+from benchmarks.record import Result, load, save
 from benchmarks.tables import SUITES, lines
 from benchmarks.ways import IN_CLASS, greedy_alone
 from edge_runtime.cli import main
@@ -28,6 +28,7 @@ from outrider.engines import EngineSettings, open_engine
 from outrider.errors import InvalidParameter
 from outrider.manifest import Source, file_sha256
 from tests.export.models import write_gguf
+from tests.outrider.test_infill import MARKS
 
 ARGUMENTS = {
     "pair": "--target tiny --drafter lookup --drafter same --also other --peers none --threads 1",
@@ -35,6 +36,8 @@ ARGUMENTS = {
     "service": "--target counting",
     "export": "--target tiny --drafter same --drafter other --kinds code,chat --threads 1",
     "wire": "",
+    "typing": "--target tiny --drafter lookup --threads 1",
+    "fleet": "--engine core --kinds code",
 }
 
 
@@ -61,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny`, the same weights under another name, and others of the same vocabulary."""
     home = tmp_path_factory.mktemp("store")
     for name, seed in (("tiny", 1), ("same", 1), ("other", 2)):
-        file = write_gguf(home / name / f"{name}.gguf", seed=seed, max_context=1024)
+        file = write_gguf(home / name / f"{name}.gguf", seed=seed, max_context=2048, marks=MARKS)
         catalog.install_gguf(file, home / name, name=name, licence="none", source=Source("random", file_sha256(file)))
     return home
 
@@ -231,6 +234,29 @@ def test_the_wire_is_as_long_as_its_messages(measured: Measured) -> None:
     assert "Published elsewhere" in done.out
 
 
+def test_a_line_is_suggested_for_every_key_that_waits(measured: Measured) -> None:
+    done, folder = measured("typing")
+    result = load(folder / "r.json")
+    paced, waiting = (result.select(way=way) for way in result.names())
+    assert [run.prompt for run in paced] == [run.prompt for run in waiting] == [f"key/{number}" for number in range(4)]
+    assert all(run.more["is_whole"] and run.more["first_line_s"] is not None for run in waiting)
+    assert all(0 < run.num_tokens <= 32 for run in waiting)
+    assert all(run.more["first_line_s"] <= run.more["elapsed_s"] for run in waiting)
+    whole = {run.prompt: run.digest for run in paced if run.more["is_whole"]}
+    assert {run.prompt: run.digest for run in waiting}.items() >= whole.items()  # the same key, the same line
+    assert "| each when the suggestion before it is whole | 4 |" in done.out
+
+
+def test_a_fleet_is_simulated(measured: Measured) -> None:
+    done, folder = measured("fleet")
+    result = load(folder / "r.json")
+    assert result.environment.load is None
+    assert "Simulated, not measured. core:" in done.out
+    assert {run.prompt for run in result.runs} == {"many devices", "one device"}
+    figures = {"capacity-over-devices", "price-over-devices", "speed-over-rtt"}
+    assert {path.stem for path in (folder / "plots").iterdir()} == figures
+
+
 # Peers
 
 
@@ -323,6 +349,30 @@ def test_a_peer_that_dies_while_it_is_measured_leaves_no_row() -> None:
     assert {each.name: each.reason for each in result.missing}["dying"] == "it died"
 
 
+def test_what_there_is_is_kept_after_each_round(tmp_path: Path) -> None:
+    """A table of it says that it is part."""
+    kept: list[tuple[str, int]] = []
+    file = tmp_path / "r.json"
+
+    def keep(result: Result) -> None:
+        save(result, file)
+        again = load(file)
+        kept.append((again.partial, len(again.runs)))
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+
+    options = PairOptions(
+        target="tiny", drafters=("lookup",), also=(), threads=1, prompts=Selection(("chat",), 2), max_tokens=8
+    )
+    with pytest.raises(KeyboardInterrupt):
+        pair.run(replace(options, is_quick=True), [], keep=keep)
+    assert kept == [("1 of 2 rounds", 3)]
+    text = "\n".join(lines(load(file)))
+    assert "PARTIAL: it was stopped, or it still runs; 1 of 2 rounds." in text
+    assert "| pair, lookup | " in text
+    assert "It took" not in text
+
+
 def test_peers_are_chosen_by_the_beginnings_of_their_names() -> None:
     peers = [TinyPeer("llama"), TinyPeer("llama, drafts"), TinyPeer("other")]
     assert with_peers(*peers, wanted="llama").names("peer") == ["llama", "llama, drafts"]
@@ -351,6 +401,12 @@ def test_peers_are_chosen_by_the_beginnings_of_their_names() -> None:
         ("pair --prompts FOLDER/none.jsonl", "cannot be read"),
         ("pair --prompts FOLDER/bad.jsonl", "line 2 of FOLDER/bad.jsonl is no prompt"),
         ("wire --json FOLDER/no/r.json", "there is no folder FOLDER/no"),
+        ("fleet --parts capacity,colour", "--parts names 'colour'; there are capacity, rtt, cost"),
+        ("fleet --kinds poems", "--kinds names 'poems'; there are code, chat"),
+        ("fleet --engine nobody", "'nobody' is no machine; give one of core, xeon-core"),
+        ("fleet --rate 0", "--rate is 0; give a number above 0"),
+        ("fleet --verifier-hour nan", "--verifier-hour is nan; give a number above 0"),
+        ("fleet --prices FOLDER/none.toml", "none.toml cannot be read"),
         ("show FOLDER/none.json", "cannot be read"),
         ("show FOLDER/bad.jsonl", "is no benchmark's result"),
         ("show FOLDER/poem.json", "no suite is called 'poem'"),

@@ -309,6 +309,70 @@ def test_stopped_it_stays_as_it_is(page: Any, twin: Service) -> None:
     expect(page.locator("article")).to_have_count(0)
 
 
+def test_what_was_not_answered_is_not_asked_again(page: Any, twin: Service) -> None:
+    opened(page, twin)
+    with held():
+        ask(page)
+        page.locator("#stop").click()
+        expect(page.locator("#status")).to_have_text("Stopped")
+    ask(page, "hello")
+    answer = ended(page, "Verified")
+    is_the_target_s(twin, answer)
+    codec = TextCodec(load_folder(twin.drafter))
+    assert answer["promptIds"] == codec.encode_chat([{"role": "user", "content": "hello"}])
+
+
+def test_a_step_that_cannot_be_kept_is_not_shown(page: Any, twin: Service) -> None:
+    opened(page, twin)
+    page.evaluate(
+        """() => {
+          const put = IDBObjectStore.prototype.put;
+          let puts = 0;
+          IDBObjectStore.prototype.put = function (...values) {
+            const request = put.apply(this, values);
+            const fails = this.name === "answers" && puts++; // all but the question
+            if (fails) request.addEventListener("success", () => this.transaction.abort());
+            return request;
+          };
+        }"""
+    )
+    ask(page)
+    expect(page.locator("#status")).to_contain_text("keeps nothing")
+    assert page.locator("article.assistant > span").first.text_content() == ""
+    [answer] = page.evaluate(KEPT)
+    assert answer["verifiedIds"] == answer["provisionalIds"] == []
+
+
+@pytest.mark.parametrize("page", [{"service_workers": "block"}], indirect=True)  # else it is not routed
+def test_who_asks_is_not_held_up_by_a_verifier_that_is_not_there(page: Any, twin: Service) -> None:
+    opened(page, twin)
+    page.locator("#link").click()
+    ask(page)
+    ended(page, "Provisional")
+    page.route("**/v1/models", lambda route: None)  # no word, and no refusal
+    page.route_web_socket("**/v1/stream", lambda socket: None)
+    page.locator("#link").click()
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")
+    ask(page, "hello")
+    expect(page.locator("article.user")).to_have_count(2)
+    page.locator("#stop").click()
+    expect(page.locator("#status")).to_have_text("Stopped")
+
+
+@pytest.mark.parametrize("page", [{"service_workers": "block"}], indirect=True)
+def test_the_drafter_that_is_here_stays_until_another_is_here_whole(page: Any, twin: Service) -> None:
+    loaded(page, twin)
+    another = {**httpx.get(f"{twin.url}drafter/manifest.json").json(), "fingerprint": "f" * 64}
+    page.route("**/drafter/manifest.json", lambda route: route.fulfill(json=another))
+    page.route("**/drafter/model.onnx", lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#status")).to_have_text("no verifier answers")
+    page.unroute("**/drafter/manifest.json")
+    page.route("**/drafter/**", lambda route: route.abort())  # as offline
+    loaded(page, twin)
+    page.errors.clear()  # the browser told of what it could not load
+
+
 def test_a_verifier_with_tokens(page: Any, target: LocalVerifier, store: Path, tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "tokens.json")
     _, secret = tokens.add("phone")
@@ -319,10 +383,13 @@ def test_a_verifier_with_tokens(page: Any, target: LocalVerifier, store: Path, t
         page.locator("#token").press("Tab")
         expect(page.locator("#status")).to_contain_text("token")
         expect(page.locator("#send")).to_be_disabled()
+        page.locator("#text").fill("too early")
+        page.locator("#text").press("Enter")
         page.locator("#token").fill(secret)
         page.locator("#token").press("Tab")
         expect(page.locator("#send")).to_be_enabled()
         expect(page.locator("#lock")).to_be_hidden()
+        expect(page.locator("#text")).to_have_value("too early")
         page.locator("#temperature").evaluate("(element) => (element.value = 0)")
         page.locator("#max_tokens").evaluate("(element) => (element.value = 20)")
         ask(page)

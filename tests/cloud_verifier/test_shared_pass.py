@@ -72,6 +72,15 @@ def test_alone_in_its_pass_a_session_has_all_of_it() -> None:
     assert [part(rows) for rows in (1, 5, 32)] == [times(rows) for rows in (1, 5, 32)]
 
 
+def test_a_part_follows_what_the_pass_itself_taught() -> None:
+    """Planned by a profile of another machine, and paid for when the pass was over."""
+    times = PassTimes({rows: 20.0 + 10.0 * rows for rows in range(1, 33)}, MOST)
+    part = SessionsPart(times, num_sessions=8, num_others=8)
+    times.observe(9, 5.0)
+    assert part(1) == times(8) / 8
+    assert all(0 < part(rows) <= part(rows + 1) for rows in range(1, MOST))
+
+
 def test_parts_of_plain_rows_add_up_to_the_pass() -> None:
     times = learned()
     assert 64 * SessionsPart(times, 64, 63)(1) == pytest.approx(times(64))

@@ -177,7 +177,7 @@ def test_a_failed_write_leaves_the_old_file(file: TokenFile, step: str, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(module.os, step, fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InvalidParameter, match="cannot be written"):
             file.add("second")
     assert file.path.read_bytes() == before
     assert [path.name for path in file.path.parent.iterdir()] == ["tokens.json"]

@@ -17,6 +17,7 @@ from cloud_verifier.server import create_server
 from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.tokens import TokenFile
 from cloud_verifier.verifier import Verifier
+from edge_runtime.phone.fetch import npm_package
 from edge_runtime.phone.site import DRAFTER, PhoneSite
 from outrider.errors import InvalidParameter, MissingExtra, VocabularyMismatch
 from outrider.manifest import Manifest, ModelFolder, Profile, Source, write_manifest
@@ -164,3 +165,12 @@ def test_what_cannot_be_served(drafter: ModelFolder, tmp_path: Path, monkeypatch
     monkeypatch.setattr("edge_runtime.phone.site.LIBRARIES", tmp_path / "nowhere")
     with pytest.raises(MissingExtra, match="make phone"):
         PhoneSite(drafter, "v")
+
+
+def test_an_npm_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="could not fetch a@1"):
+        npm_package("a@1", "0")

@@ -31,7 +31,7 @@ from outrider.errors import (
     ProtocolError,
     VocabularyMismatch,
 )
-from outrider.wire import Opened, Verified, encode, pack_ids
+from outrider.wire import Open, Opened, Up, Verified, encode, pack_ids
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving
@@ -202,6 +202,25 @@ def test_sessions_side_by_side_do_not_mix(toy: tuple[MakeLink, Verifier]) -> Non
         return await asyncio.gather(*(one(prompt) for prompt in prompts))
 
     assert asyncio.run(together()) == [target_alone(prompt) for prompt in prompts]
+
+
+@pytest.mark.parametrize(("drafter", "patience_ms"), [(None, 0), (LookupDrafter(), 200)], ids=["none", "lookup"])
+def test_the_verifier_waits_for_a_drafter_if_there_is_one(drafter: Drafter | None, patience_ms: int) -> None:
+    sent: list[Up] = []
+
+    class Heard(InProcessLink):
+        async def send(self, message: Up) -> None:
+            sent.append(message)
+            await super().send(message)
+
+    async def run(link: Link) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            session = Session(link, drafter, AheadPace(), executor, max_ahead=8, patience_ms=200)
+            assert [event async for event in session.generate(request_of(max_tokens=4))]
+
+    with toy_loop() as (loop, _):
+        asyncio.run(run(Heard(loop)))
+    assert [message.patience_ms for message in sent if isinstance(message, Open)] == [patience_ms]
 
 
 def test_leaving_early_ends_the_session_on_the_other_side(toy: tuple[MakeLink, Verifier]) -> None:

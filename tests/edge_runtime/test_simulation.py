@@ -1,6 +1,6 @@
 """Over any link, text and machine: never slower than the target alone, near the best fixed setting; closed forms agree.
 
-Everything is simulated with the product's own rules (`benchmarks/simulation.py`) and a seed; nothing is timed.
+Everything is simulated with the product's own rules (`benchmarks/simulation/`) and a seed; nothing is timed.
 """
 
 import math

@@ -57,7 +57,7 @@ class Built:
         if key not in self.folders:
             output = self.home / "-".join(key)
             output.mkdir()
-            onnx.build_onnx(self.source(model_type), output, self.home / "work", quantization, builder, silent)
+            onnx.build_onnx(self.source(model_type), output, self.home / "work", quantization, builder, None, silent)
             self.folders[key] = output
         return self.folders[key]
 

@@ -121,4 +121,4 @@ def test_onnx_is_no_source_for_onnx(tmp_path: Path, built: Built) -> None:
     source = built.source("qwen2")
     again = ModelFolder(source.path, replace(source.manifest, format="onnx"))
     with pytest.raises(UsageError, match="is onnx already"):
-        build_onnx(again, tmp_path, tmp_path / "work", "int4", None, silent)
+        build_onnx(again, tmp_path, tmp_path / "work", "int4", None, None, silent)

@@ -36,6 +36,7 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
         ('kind = "recipe"\nsource = "m"\nformat = "exe"', r"Invalid enum value 'exe' - at `\$.format`"),
         ('kind = "recipe"\nquantization = "int4"', "missing required field `source`"),
         ('kind = "recipe"\nsource = "m"\nformat = "gguf"\nquantization = "q4_0"\nbuilder = "fused"', "only for ONNX"),
+        ('kind = "recipe"\nsource = "m"\nquantization = "int4"\nblock_size = 48', "block_size 48 is not one"),
         ('kind = "recipe"\nsource = "m"\n[trim]\nnum_tokens = 0', "at least one token"),
         ('kind = "recipe"\nsource = "m"\ntrim = 5', "Expected `object"),
         ("kind = ", "cannot be read as TOML"),

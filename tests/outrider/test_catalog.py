@@ -116,6 +116,18 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
         catalog.find("mine")
 
 
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/b", "..", "m\0.gguf"])
+@pytest.mark.parametrize("field", ["file", "files", "id_map", "embeddings"])
+def test_a_manifest_names_files_of_its_folder_alone(field: str, name: str) -> None:
+    folder = install()
+    (folder.parent / "secret").write_text("not the model's")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest[field] = {**manifest["files"], name: "0"} if field == "files" else name
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidModel, match="no file of its folder"):
+        catalog.find("mine")
+
+
 def test_what_a_gguf_manifest_says() -> None:
     manifest = catalog.find(str(install())).manifest
     tokens = toy_metadata()["tokenizer.ggml.tokens"]
@@ -160,3 +172,9 @@ def test_a_hugging_face_folder_that_wants_to_run_code(tmp_path: Path) -> None:
     (source / "config.json").write_bytes(msgspec.json.encode(config))
     with pytest.raises(InvalidModel, match="code of its own"):
         catalog.find(str(source))
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(InvalidModel, match="not a GGUF file"):
+        catalog.find(str(tmp_path / "model.gguf"))

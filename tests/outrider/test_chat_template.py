@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from outrider.chat_template import MAX_TEMPLATE, render_chat
-from outrider.errors import InvalidModel
+from outrider.chat_template import MAX_TEMPLATE, MAX_TEXT, render_chat
+from outrider.errors import ContextExceeded, InvalidModel
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b>"}]
 
@@ -27,6 +27,11 @@ def test_what_templates_use_works() -> None:
         "{%- macro twice(x) -%}{{ x ~ x }}{%- endmacro -%}{{ twice('z') }}"
     )
     assert render_chat(template, MESSAGES) == '4 1 system, user {"a": "é"} a+c Truezz'
+
+
+def test_messages_too_long_are_not_the_template_s_fault() -> None:
+    with pytest.raises(ContextExceeded, match=f"{MAX_TEXT + 1} characters"):
+        render_chat("{{ messages[0].content }}", [{"role": "user", "content": "a" * (MAX_TEXT + 1)}])
 
 
 def test_a_templates_own_refusal_is_told() -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.typing import keys
+from benchmarks.typist import keys
 from edge_runtime.drafters.base import shared_length
 from outrider import catalog
 from outrider.infill import Gap, gap_prompt, infill_ids
@@ -105,3 +105,16 @@ def test_a_prefix_that_is_cut_begins_where_it_began_for_many_keys(codec: TextCod
     prefix = "".join(f"line_{number} = {number}\n" for number in range(300))
     starts = [tuple(gap_prompt(codec, Gap(prefix + "y = 1\n" * n, BEHIND), 800).ids[1:5]) for n in range(60)]
     assert 1 < len(set(starts)) <= 4
+
+
+@pytest.mark.parametrize("room", [800, 4096])
+def test_of_a_line_longer_than_a_block_the_end_is_behind_the_suffix(codec: TextCodec, room: int) -> None:
+    texts = ["x = 1; " * 900 + "y" * number for number in range(200)]
+    prompts = [gap_prompt(codec, Gap(text, BEHIND), room) for text in texts]
+    for text, prompt in zip(texts, prompts, strict=True):
+        begun = written(codec, prompt.ids).partition("<|fim_middle|>")[2]
+        assert 0 < len(begun) <= 2000
+        assert text.endswith(begun + prompt.stub)
+        assert len(prompt.ids) <= room
+    middles = [tuple(prompt.ids[prompt.ids.index(codec.control_ids["<|fim_middle|>"]) :][:9]) for prompt in prompts]
+    assert 1 <= len(set(middles)) <= 4  # it begins where it began for many keys

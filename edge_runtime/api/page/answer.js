@@ -1,4 +1,4 @@
-// One answer on the page, token by token: who guessed it, whether it is verified, and what is taken back.
+// A conversation's bubbles, and an answer in one, token by token: who guessed it, whether it is verified, what is taken back.
 // Text is set as text, never as markup. Characters are counted as the server does: code points, not UTF-16 units.
 
 const GONE_MS = 1600; // how long what is taken back is seen struck
@@ -64,6 +64,26 @@ export class Answer {
 
 function paint({ node, author, isVerified }) {
   node.className = isVerified ? author : "provisional";
+}
+
+const $ = (id) => document.getElementById(id);
+
+/** Room for what a role says, at the conversation's end. */
+export function bubble(role, text = "") {
+  const element = document.createElement("article");
+  element.className = role;
+  element.setAttribute("aria-label", role === "user" ? "You" : "Answer");
+  element.textContent = text;
+  $("hint").hidden = true;
+  $("log").append(element);
+  element.scrollIntoView({ block: "end" });
+  return element;
+}
+
+/** The conversation is over: nothing of it stays on the page. */
+export function clear() {
+  document.querySelectorAll("article").forEach((element) => element.remove());
+  $("hint").hidden = false;
 }
 
 const MAX_CELLS = 240; // the strip shows the right end of them

@@ -1,6 +1,6 @@
 // The page: a conversation, its controls and its figures. Answers are drawn by answer.js, fetched by stream.js.
 
-import { Answer, drawStrip } from "./answer.js";
+import { Answer, bubble, clear, drawStrip } from "./answer.js";
 import { ask, chunks } from "./stream.js";
 
 const $ = (id) => document.getElementById(id);
@@ -9,17 +9,6 @@ let stopping = null; // AbortController of the answer under way
 
 const say = (text) => ($("status").textContent = text);
 const key = () => $("key").value.trim();
-
-function bubble(role, text = "") {
-  const element = document.createElement("article");
-  element.className = role;
-  element.setAttribute("aria-label", role === "user" ? "You" : "Answer");
-  element.textContent = text;
-  $("hint").hidden = true;
-  $("log").append(element);
-  element.scrollIntoView({ block: "end" });
-  return element;
-}
 
 function note(element, text, isError = false) {
   const line = document.createElement("span");
@@ -120,8 +109,7 @@ function busy(isBusy) {
 function startOver() {
   stopping?.abort();
   messages = [];
-  document.querySelectorAll("article").forEach((element) => element.remove());
-  $("hint").hidden = false;
+  clear();
   say("New conversation");
   $("text").focus();
 }

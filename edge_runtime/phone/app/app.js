@@ -3,17 +3,18 @@
 
 import { Drafter } from "./drafter.js";
 import { linkLost, OutriderError } from "./errors.js";
-import { Link } from "./link.js";
+import { isReached, Link } from "./link.js";
 import { Pace } from "./pace.js";
 import { Session } from "./session.js";
 import { Shown } from "./shown.js";
-import { drafterFiles, drafterManifest, Store } from "./store.js";
+import { drafterFiles, drafterManifest, Store, take } from "./store.js";
 import { TextCodec } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 const isBusy = () => $("send").hidden;
 const say = (text) => ($("status").textContent = text);
 const LOOK_MS = 5_000; // between two looks whether what was said offline can be verified
+const REACH_MS = 3_000; // for a verifier to say that it is there
 const TOKENIZER = "tokenizer.json", CONFIG = "tokenizer_config.json", TEMPLATE = "chat_template.jinja";
 // Addresses of code that this page may start: only these, whatever else goes wrong.
 const scripts = globalThis.trustedTypes?.createPolicy("outrider", {
@@ -46,7 +47,7 @@ class SwitchedLink extends Link {
 
 async function send() {
   const question = $("text").value.trim();
-  if (!question || isBusy()) return;
+  if (!question || isBusy() || $("send").disabled) return;
   $("text").value = "";
   say("Answering");
   busy(true);
@@ -59,7 +60,7 @@ async function send() {
 
 async function ask(question) {
   const told = (answer) => [{ role: "user", content: answer.question }, { role: "assistant", content: shown.textOf(answer) }];
-  const messages = answers.flatMap(told);
+  const messages = answers.filter((answer) => shown.textOf(answer)).flatMap(told); // what was not answered is not asked again
   const seed = $("seed").value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : $("seed").valueAsNumber;
   const record = {
     conversation, question, promptIds: codec.encodeChat([...messages, { role: "user", content: question }]),
@@ -94,9 +95,11 @@ async function answer(record, answersAlone) {
   try {
     const steps = own.generate({ ...record, stopIds: manifest.stop_ids, vocabulary: manifest.tokenizer_fingerprint, answersAlone });
     for await (const events of steps) {
-      for (const event of events) shown.apply(record, event);
       record.target = own.target;
-      await store.keep(record);
+      const next = structuredClone(record);
+      for (const event of events) take(next, event);
+      await store.keep(next);
+      for (const event of events) shown.apply(record, event);
       shown.figures(record, own, link);
     }
     if (own.isStopped) {
@@ -121,12 +124,14 @@ async function tellWaiting() {
   $("waiting").textContent = `${length} to verify`;
 }
 
-/** Have verified what was said offline, and finish what was cut short, oldest first. */
+/** Have verified what was said offline, and finish what was cut short, oldest first. Who wants to ask meanwhile does not
+ * wait for a verifier that is not there. */
 async function reconcile() {
   if (SwitchedLink.isCut || !drafter || isBusy()) return;
-  for (const record of await store.unverified()) {
+  const waiting = async () => (await store.unverified()).filter(({ id }) => !refused.has(id));
+  if (!(await waiting()).length || !(await isReached(token, REACH_MS))) return;
+  for (const record of await waiting()) {
     if (isBusy()) return;
-    if (refused.has(record.id)) continue;
     const known = answers.find(({ id }) => id === record.id) ?? record;
     if (lengthOf(known) !== lengthOf(record)) return location.reload(); // another tab went on with it
     const error = await go(known, false);
@@ -166,7 +171,7 @@ async function prepare() {
     say("Loading the drafter");
     manifest = await drafterManifest(store, token);
     $("lock").hidden = true;
-    const files = await drafterFiles(manifest, token, (file, there, size) => {
+    const files = await drafterFiles(store, manifest, token, (file, there, size) => {
       $("drafter").textContent = `${file} ${Math.round((100 * there) / (size || there))} %`;
     });
     const text = (name) => (files[name] ? new TextDecoder().decode(files[name]) : "");

@@ -9,6 +9,14 @@ const NORMAL = 1000;
 
 export const authorization = (token) => (token ? { authorization: `Bearer ${token}` } : {});
 
+/** What a verifier says over HTTP to who shows this token; null where nobody answers in time. */
+const asked = (token, patienceMs) => fetch("../v1/models", {
+  headers: authorization(token), cache: "no-store", signal: AbortSignal.timeout(patienceMs),
+}).catch(() => null);
+
+/** Whether anybody is there, who may still refuse. */
+export const isReached = async (token, patienceMs) => (await asked(token, patienceMs))?.status < 500;
+
 export class Link {
   #socket = null;
   bytesUp = 0;
@@ -51,7 +59,7 @@ export class Link {
 
   /** Why a handshake failed, which a page is not told: over HTTP it may ask. */
   async #refusal(error) {
-    const response = await fetch("../v1/models", { headers: authorization(this.token), cache: "no-store" }).catch(() => null);
+    const response = await asked(this.token, CONNECT_MS);
     if (!response || response.status >= 500 || response.ok) return error;
     const told = await response.json().catch(() => null);
     if (!told?.error) return linkLost("what answers is no verifier");

@@ -1,19 +1,10 @@
 // The conversation on the page: answers as they are kept, what each event changes of both, and the figures. Knows no link
 // and no store.
 
-import { Answer, drawStrip } from "./answer.js";
+import { Answer, bubble, clear, drawStrip } from "./answer.js";
+import { take } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
-
-function bubble(role, text = "") {
-  const element = document.createElement("article");
-  element.className = role;
-  element.setAttribute("aria-label", role === "user" ? "You" : "Answer");
-  element.textContent = text;
-  $("hint").hidden = true;
-  $("log").append(element);
-  return element;
-}
 
 export class Shown {
   #views = new Map(); // answer id -> {note, answer}: those of the conversation on the page
@@ -45,8 +36,7 @@ export class Shown {
 
   clear() {
     this.#views.clear();
-    document.querySelectorAll("article").forEach((element) => element.remove());
-    $("hint").hidden = false;
+    clear();
   }
 
   tellState({ id, provisionalIds, finish }, isUnderWay) {
@@ -69,23 +59,17 @@ export class Shown {
   apply(record, event) {
     const answer = this.#views.get(record.id)?.answer;
     const before = this.textOf(record).length;
-    const { verifiedIds, provisionalIds } = record;
+    take(record, event);
     let by = null;
     if (event.kind === "token") {
-      if (event.isVerified) {
-        verifiedIds.push(event.id);
-        provisionalIds.shift();
-        answer?.confirm(Array.from(this.codec.decode(verifiedIds)).length);
-      } else provisionalIds.push(event.id);
+      if (event.isVerified) answer?.confirm(Array.from(this.codec.decode(record.verifiedIds)).length);
       by = [event.isDrafted ? this.drafter : null];
     } else if (event.kind === "retracted") {
-      provisionalIds.length = event.position - record.promptIds.length - verifiedIds.length;
       const taken = answer?.retract(Array.from(this.textOf(record)).length);
       if (taken) this.say(`Taken back: ${taken}`);
-    } else if (event.kind === "finished") record.finish = event.reason;
-    else if (event.kind === "alone") this.say("No verifier is heard: this device answers alone");
+    } else if (event.kind === "alone") this.say("No verifier is heard: this device answers alone");
     const more = this.textOf(record).slice(before);
-    if (more) answer?.append(more, !provisionalIds.length, by);
+    if (more) answer?.append(more, !record.provisionalIds.length, by);
   }
 
   figures(record, { figures, numAhead }, { bytesUp, bytesDown }) {

@@ -1,15 +1,25 @@
 """/infill as editor plugins ask it: their fields, what they read of the answer, and how they are refused."""
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 import pytest
 
+from edge_runtime.answer import Answering
+from edge_runtime.api.filling import AskedGap, Filling
+from edge_runtime.api.modes import Mode
+from edge_runtime.api.suggestions import Suggestions
+from edge_runtime.events import Finished
+from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
+from outrider.choice import SamplingParams
+from outrider.infill import Gap
 from tests.edge_runtime.api.test_refusals import check_shape, toy
 from tests.edge_runtime.api.test_typing import HANG_S, client_of, served
 from tests.edge_runtime.api.tiny import SETTINGS, endpoint
@@ -103,6 +113,20 @@ def test_chance_is_asked_for(client: httpx.Client) -> None:
     assert second["tokens_recalled"] == 0
 
 
+def test_a_seed_of_llama_cpp_s_that_is_none_is_drawn(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def draw(num_bits: int) -> int:
+        drawn.append(num_bits)
+        return 3
+
+    monkeypatch.setattr("edge_runtime.api.infill.secrets.randbits", draw)
+    gap = {"input_prefix": "hello", "n_predict": 16, "temperature": 2}
+    given, *others = (asked(client, **gap, seed=seed)["content"] for seed in (3, -1, None))
+    assert others == [given, given]
+    assert len(drawn) == 2
+
+
 def test_a_prompt_read_before_is_not_read_again(home: Path) -> None:
     """n_predict 0, as plugins send it with the files that they have found."""
     files = [{"filename": "other.py", "text": CODE * 20}]
@@ -188,6 +212,14 @@ def test_what_does_not_fit_is_left_out(home: Path) -> None:
     assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
 
 
+@pytest.mark.parametrize("over", [{"n_predict": 3}, {"n_predict": -1, "n_indent": 1}, {"n_predict": 0}], ids=str)
+def test_a_file_of_one_long_line_is_answered_too(home: Path, over: dict[str, int]) -> None:
+    with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
+        answer = asked(client, input_prefix="x = 1; " * 9000, input_suffix="y = 2; " * 9000, **over)
+    assert answer["truncated"] is True
+    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
+
+
 @pytest.mark.parametrize(
     ("over", "status", "code"),
     [
@@ -231,11 +263,40 @@ def test_without_a_verifier_a_suggestion_is_the_drafter_s_and_is_not_remembered(
             answer = asked(client, **gap, model=model)
             assert answer["x_outrider"]["state"] == "provisional"
             assert answer["content"]
+            assert answer["tokens_predicted"] == answer["x_outrider"]["provisional"] == 6
             assert answer["tokens_recalled"] == 0
+        assert asked(client, **{**gap, "n_predict": 0})["tokens_predicted"] == 0
         for model, status in (("auto", 503), ("local", 400)):
             refused = client.post("/infill", json={**gap, "model": model}, headers={"X-Outrider-Strict": "true"})
             assert refused.status_code == status
             check_shape(refused)
+
+
+class LostAtTheEnd(Mode):
+    """The verifier is gone when all is said, and the drafter says only that it is the end."""
+
+    async def answer(
+        self, prompt: TokenIds, params: SamplingParams, **options: Unpack[Options]
+    ) -> AsyncGenerator[Answering, None]:
+        async with aclosing(Mode.answer(self, prompt, params, **options)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    event.report.num_provisional = 1
+                yield event
+
+
+@pytest.mark.parametrize(("kind", "num_kept"), [(Mode, 1), (LostAtTheEnd, 0)])
+def test_an_end_that_nobody_verified_makes_no_answer_verified(home: Path, kind: type[Mode], num_kept: int) -> None:
+    async def main(runtime: Runtime) -> None:
+        mode = kind("auto", runtime, runtime.without_drafts(), asyncio.Lock(), asyncio.Event(), 4096)
+        suggestions = Suggestions(runtime.codec.bytes_of)
+        filling = Filling(AskedGap(mode, Gap("hello\n", "\n"), SamplingParams(), 4, 1000), suggestions)
+        assert [text async for text, _ in filling.texts()]
+        assert filling.is_verified == bool(num_kept)
+        assert len(suggestions) == num_kept
+
+    with served(home) as (runtime, _, _):
+        asyncio.run(main(runtime))
 
 
 def test_the_pair_says_what_its_target_says(pair: Runtime, client: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 """One answer at a time is drafted for; those beside it are the target's own all the same, or wait their turn."""
 
 import asyncio
+import socket
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,34 @@ def test_an_answer_that_nobody_hears_out_is_nobody_s_to_finish(home: Path, tmp_p
             kept = [generation for one in journal.conversations() for generation in journal.generations(one.name)]
             assert [(len(one.token_ids), one.finish) for one in kept[:1]] == [(6, "length")]
             assert [(0 < len(one.token_ids) < 400, one.finish) for one in kept[1:]] == [(True, "stopped")]
+
+
+@pytest.mark.parametrize("drafter", ["tiny", "other"], ids=["right", "wrong"])
+def test_what_was_said_offline_of_it_is_verified_and_no_more(home: Path, tmp_path: Path, drafter: str) -> None:
+    async def leave(mode: Mode) -> None:
+        said = mode.answer(FIRST, PARAMS, max_tokens=400)
+        async with aclosing(said):
+            num_said = 0
+            async for event in said:
+                num_said += isinstance(event, Piece)
+                if num_said == 5:
+                    return
+
+    with pytest.MonkeyPatch.context() as patch, Journal(tmp_path / "journal") as journal:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            port = held.getsockname()[1]
+        with Runtime.remote(f"http://127.0.0.1:{port}", "tiny", drafter, SETTINGS, journal=journal) as runtime:
+            asyncio.run(leave(Modes(runtime, is_remote=True, journal=journal).find("auto")))
+        assert journal.unfinished() == []
+        [left] = journal.pending()
+        assert left.finish == "stopped"
+        assert 5 <= len(left.provisional_ids) < 50
+        with Runtime.local("tiny", "none", SETTINGS, journal=journal) as runtime:
+            asyncio.run(heard(runtime.resume(left.id)))
+            want, _ = asyncio.run(heard(runtime.generate(FIRST, PARAMS, max_tokens=len(left.token_ids), is_kept=False)))
+        assert journal.unfinished() == journal.pending() == []
+        assert journal.generation(left.id).verified_ids == want
 
 
 def test_offline_answers_asked_for_at_once_wait_for_the_drafter(device: Device) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.typing import HANG_S, HEAD, MAX_TOKENS, Key, keys, replay, show
+from benchmarks.typist import HANG_S, MAX_TOKENS, Key, keys, replay
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.target import compiler_of
 from cloud_verifier.verifier import Verifier
@@ -171,7 +171,7 @@ def test_after_a_cancel_there_is_no_further_pass(home: Path, typed: list[Key], p
 
 
 @pytest.mark.weights
-def test_a_real_model_and_the_time_to_its_first_line(typed: list[Key], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_model_and_the_lines_it_suggests(typed: list[Key]) -> None:
     few = typed[:24]
     settings = EngineSettings(max_context=1024, max_sequences=4)
     with Runtime.local("qwen2.5-coder-0.5b-onnx", "lookup", settings) as runtime:
@@ -184,5 +184,3 @@ def test_a_real_model_and_the_time_to_its_first_line(typed: list[Key], capsys: p
     assert all(each.is_whole for each in found)
     assert any("self._entries" in each.content for each in found)
     assert sum(each.num_recalled > 0 for each in found) > len(few) // 4
-    with capsys.disabled():
-        print(f"\n{HEAD}\n{show(found, 'each when the suggestion before it is whole')}")

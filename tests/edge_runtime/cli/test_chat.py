@@ -124,6 +124,14 @@ def test_local_without_a_target_is_the_drafter_alone(run: Run, address: str) -> 
     )
     [answer] = answers(done.stdout)
     assert answer["counts"]["provisional"] == len(answer["token_ids"]) > 0
+    alone = ("chat", *arguments, "--verifier", address, "--drafter", "tiny", "--mode", "local")
+    kept, gone = run(*alone, stdin="hello\n"), run(*alone, "--no-journal", stdin="hello\n")
+    assert kept.stdout.strip() == answer["text"].strip()
+    assert "the target is not here" in kept.stderr
+    assert "cut on purpose" not in kept.stderr
+    whose = f"All {len(answer['token_ids'])} tokens are the drafter's own"
+    assert kept.stderr.endswith(f"{whose}; outrider sync has them verified\n")
+    assert gone.stderr.endswith(f"{whose}\n")  # what is not kept is nothing to sync
 
 
 @pytest.mark.parametrize("mode", ["strict", "cloud"])
@@ -208,6 +216,14 @@ def test_words_are_told_apart_on_a_terminal(
     before = f"{DRAFTED}The {NORMAL}sky {DIM}is {NORMAL}{DIM}red{NORMAL}"
     assert written == f"{before}\nThe sky is {STRUCK}red{NORMAL}blue"
     assert screen.text == "The sky is blue"
+
+
+def test_an_answer_steers_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "a\x1b]0;title\x07b\x9b2J\r\n\tc\x7f"
+    for is_terminal, written in ((True, "a]0;titleb2J\n\tc"), (False, said)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        Screen().take(Piece(said, Token(5, 1, None)))
+        assert capsys.readouterr().out == written
 
 
 def test_control_c_stops_the_answer_and_not_the_chat() -> None:

@@ -1,7 +1,9 @@
 """`outrider config`, and what its file and the environment change in other commands."""
 
 import json
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +125,9 @@ def test_every_option_is_one_of_the_commands_that_it_is_for() -> None:
     for key, option in OPTIONS.items():
         for command in set(option.commands) & set(COMMANDS):
             assert key in {param.name for param in group.get_command(None, command).params}, (key, command)
+
+
+def test_the_page_names_what_may_be_set() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "terminal.md").read_text()
+    [named] = re.findall(r"It may set\n(.*?) and `past`,", page, re.DOTALL)
+    assert {*re.findall(r"`(\w+)`", named), "past"} == OPTIONS.keys()

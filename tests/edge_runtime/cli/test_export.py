@@ -64,13 +64,15 @@ def test_a_recipe_file(
         (["MODEL", "--format", "exe"], "'exe'"),
         (["MODEL", "--builder", "magic"], "'magic'"),
         (["MODEL", "--format", "gguf", "--builder", "fused"], "only for ONNX"),
+        (["MODEL", "--block-size", "0"], "block_size 0 is not one that kernels know; use one of 16, 32, 64, 128, 256"),
+        (["MODEL", "--format", "gguf", "--block-size", "32"], "block_size 32 is only for ONNX"),
         (["MODEL", "--corpus", "x"], "add --trim"),
         (["MODEL", "--format", "gguf", "--trim", "1"], "(those that every answer needs and one more)"),
         (
             ["MODEL", "--format", "gguf", "--trim", "99", "--corpus", "nowhere"],
             "no text is found in the corpus",
         ),
-        (["qwen2.5-coder-0.5b-onnx", "--format", "gguf"], "is a recipe and says all of that itself"),
+        (["qwen2.5-coder-0.5b-onnx", "--block-size", "64"], "says all of that itself; leave out --block-size"),
         (["missing.toml"], "missing.toml cannot be read"),
     ],
 )

@@ -171,9 +171,13 @@ def test_a_receipt_that_nobody_signed_says_so(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_receipt_has_a_place_before_anything_begins(run: Run, tmp_path: Path) -> None:
-    for more in (["--receipt", str(tmp_path / "none" / "r")], ["--receipt", str(tmp_path / "r"), "--n", "2"]):
+    for more in (
+        ["--receipt", str(tmp_path / "none" / "r")],
+        ["--receipt", str(tmp_path)],
+        ["--receipt", "r", "--n", "2"],
+    ):
         done = run("generate", "hello", *TINY, *more)
-        assert done.returncode == 2
+        assert (done.returncode, done.stdout) == (2, "")
         assert "--receipt" in done.stderr
 
 
@@ -301,6 +305,8 @@ def test_searches_find_the_same_here_and_over_a_socket(run: Run, kind: str) -> N
         (["hello", *TINY, "--stop", ""], "invalid_parameter"),
         (["hello", *TINY, "--n", "0"], "invalid_parameter"),
         (["hello", *TINY, "--logprobs", "21"], "invalid_parameter"),
+        (["hello", *TINY, "--logprobs", "2"], "invalid_parameter"),  # for --json alone
+        (["hello", *TINY, "--threads", "100000"], "invalid_parameter"),
         (["hello", *TINY, "--beams", "17"], "invalid_parameter"),
         (["hello", *TINY, "--beams", "4", "--temperature", "1"], "invalid_parameter"),
         (["hello", *TINY, "--beams", "4", "--length-penalty", "nan"], "invalid_parameter"),

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from cloud_verifier.settings import ServiceSettings
 from cloud_verifier.target import open_verifier
+from cloud_verifier.tokens import TokenFile
 from edge_runtime.cli import tune as command
 from edge_runtime.knobs import Knobs
 from edge_runtime.tuning import space
@@ -21,6 +23,7 @@ from outrider.engines import machine as engine_machine
 from outrider.manifest import load_folder
 from tests.edge_runtime.api.tiny import write_store
 from tests.edge_runtime.cli.in_process import run
+from tests.serving import serving
 
 SHORT = ("--max-tokens", "8", "--budget", "0.03")
 
@@ -109,6 +112,23 @@ def test_what_cannot_be_is_told_before_anything_is_measured(
 ) -> None:
     assert run(["tune", "tiny", *words], monkeypatch) in (1, 2)
     assert told in capsys.readouterr().err
+
+
+def test_what_a_verifier_refuses_is_told_before_anything_is_measured(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = open_verifier(load_folder(home / "tiny"), EngineSettings(num_threads=1, max_context=1024))
+    try:
+        with serving(target.loop) as url:
+            assert run(["tune", "other", "--verifier", url], monkeypatch) == 2
+            assert "model_mismatch" in capsys.readouterr().err
+        tokens = TokenFile(tmp_path / "tokens.json")
+        tokens.add("laptop")
+        with serving(target.loop, ServiceSettings(tokens=tokens)) as url:
+            assert run(["tune", "--verifier", url], monkeypatch) == 1
+            assert "[unauthorized]" in capsys.readouterr().err
+    finally:
+        target.close()
 
 
 def test_without_optuna_it_says_what_to_install(

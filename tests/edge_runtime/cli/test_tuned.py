@@ -117,10 +117,36 @@ def test_the_doctor_tells_of_it(tuned: Tuned, run: Run) -> None:
     asked = ("doctor", "--quick", "--target", "tiny", "--json")
     findings = {finding["name"]: finding for finding in json.loads(run(*asked)[0])["findings"]}
     assert "mine is used: drafter lookup+other, 20% less latency" in findings["tuned"]["detail"]
+    assert examined(run, *asked)[1]["drafter"] == "lookup+other"
     save(tuned).write_text("{")
     findings = {finding["name"]: finding for finding in json.loads(run(*asked)[0])["findings"]}
     assert findings["tuned"]["state"] == "note"
     assert findings["tuned"]["fix"] == "outrider tune"
+
+
+def examined(run: Run, *words: str) -> tuple[str, dict[str, object]]:
+    """What the doctor says of tuning, and its choice."""
+    told = json.loads(run(*words)[0])
+    [detail] = (finding["detail"] for finding in told["findings"] if finding["name"] == "tuned")
+    return detail, told["choice"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "chosen"),
+    [
+        (("tuned", "off"), {"drafter": "lookup"}),
+        (("threads", "3"), {"drafter": "lookup", "num_threads": 3}),
+        (("drafter", "other"), {"drafter": "other"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_the_doctor_knows_when_it_is_not_used(
+    setting: tuple[str, str], chosen: dict[str, object], tuned: Tuned, run: Run
+) -> None:
+    run("config", "set", *setting)
+    detail, choice = examined(run, "doctor", "--quick", "--target", "tiny", "--json")
+    assert "mine" not in detail
+    assert chosen.items() <= choice.items()
 
 
 def test_over_a_link_look_ahead_is_what_was_found(tuned: Tuned, used: list[object], run: Run) -> None:

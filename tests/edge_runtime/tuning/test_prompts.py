@@ -29,6 +29,9 @@ def test_a_file_is_split_without_a_prompt_on_both_sides(tmp_path: Path) -> None:
         ('{"prompt": "one"}\n' * 9, "1 different prompts; give at least 8"),
         ("", "0 different"),
         ("\xff", "cannot be read"),
+        ('{"prompt": "%s"}\n' % ("long " * 300_000), "larger than 1 MiB"),
+        ("".join(f'{{"prompt": "{n}", "kind": "{n % 4}"}}\n' for n in range(8)), "leaves 4 prompts"),
+        ("".join(f'{{"prompt": "{n}", "kind": "{n}"}}\n' for n in range(20)), "leaves 0 prompts"),
     ],
 )
 def test_files_that_will_not_do_are_told(tmp_path: Path, text: str, words: str) -> None:

@@ -1,5 +1,6 @@
 """Tuned settings that are kept: which is used where, and that none of them can stop an answer."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,29 @@ def test_a_name_that_nothing_has_is_a_line_and_the_defaults(name: str) -> None:
 def test_names_that_cannot_be_are_refused_before_anything_is_measured(name: str) -> None:
     with pytest.raises(InvalidParameter, match="cannot name"):
         check_name(name)
+
+
+@pytest.mark.parametrize("target", ["", "tiny", "a/b", "../my model", "x" * 100, ".é"])
+def test_any_target_has_a_name_to_keep_its_setting_under(target: str) -> None:
+    name = stored.default_name(target, "verifier-cost")
+    check_name(name)
+    assert name.endswith("-verifier-cost")
+
+
+def test_a_disk_that_is_full_leaves_the_old_one_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(TUNED)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    for call in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"os.{call}", full)
+            with pytest.raises(InvalidParameter, match="no space"):
+                save(msgspec.structs.replace(TUNED, goal="energy"))
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        assert path.read_bytes() == before
 
 
 def test_a_store_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime import parts
 from edge_runtime.drafters.model import ModelDrafter
 from edge_runtime.knobs import Knobs, pace_of
 from edge_runtime.links import WebSocketLink
@@ -137,6 +138,15 @@ def test_the_space_of_a_pair(tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch)
     assert set(found.verifier_threads) <= {4, 1}  # with a profile: this module's is of one thread
     assert found.first()[0] == found.defaults
     assert {knobs.drafter for knobs in found.first()} == set(found.drafters)
+
+
+def test_the_default_drafter_is_in_the_space_even_where_it_is_as_large_as_the_target(
+    tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "DEFAULT_DRAFTER", "other")
+    found = pair_space(tiny)
+    assert found.defaults.drafter == "lookup+other"
+    assert found.drafters == ["none", "lookup", "lookup+other"]
 
 
 def test_the_space_over_a_link(tiny: ModelFolder) -> None:

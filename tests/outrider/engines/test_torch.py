@@ -98,6 +98,18 @@ def test_parents_that_make_no_tree(engine: Engine, parents: list[int]) -> None:
         engine.extend([Chunk(engine.allocate(), [1, 2], 1, parents)])
 
 
+def test_room_that_transformers_makes_beforehand_is_for_keys_alone() -> None:
+    torch = pytest.importorskip("torch")
+    from outrider.engines.slot_cache import SlotCache
+
+    cache = SlotCache(num_layers=1, max_sequences=1, capacity=4)
+    cache.begin(torch.zeros(2, dtype=torch.int64), torch.arange(2), torch.zeros(1, dtype=torch.int64), 2)
+    keys, values = torch.ones(1, 1, 2, 3), torch.full((1, 1, 2, 5), 2.0)
+    cache.layers[0].lazy_initialization(keys)
+    for found, brought in zip(cache.layers[0].update(keys, values), (keys, values), strict=True):
+        assert torch.equal(found, brought)
+
+
 def test_a_bad_id_never_reaches_the_model(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr(engine._model, "forward", lambda **given: seen.append(given))
