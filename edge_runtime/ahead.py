@@ -37,9 +37,10 @@ class AheadPace(Pace):
     def begin(self, ahead: Sequence[tuple[str, float]]) -> None:
         self._is_stale = False
         self._step = min(MAX_STEP, 1 + len(ahead) // 4)  # the first guess after a miss is wanted soon
-        self._reach = 1.0
+        reach, chance = 1.0, self._calibration.chance
         for source, confidence in ahead:
-            self._reach *= self.chance(source, confidence)
+            reach *= chance(source, confidence)
+        self._reach = reach
 
     def interrupt(self) -> None:
         self._is_stale = True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 __all__ = ["Calibration", "PassCost", "most_worthwhile"]
 
 NUM_BINS = 12
+LAST_BIN = NUM_BINS - 1
 ALL = -1  # in place of a bin
 FADE = 0.97  # an observation: chances are those of about the last thirty
 PRIOR_CHANCE = 0.75  # of an untried source's next guess, on average: high enough to be tried
@@ -37,32 +38,30 @@ class Calibration:
     """By source and confidence: how often drafts were accepted, given that those before them were. It fades."""
 
     def __init__(self) -> None:
-        # By (source, bin), and by (source, ALL).
-        self._accepted: dict[tuple[str, int], float] = {}
-        self._tried: dict[tuple[str, int], float] = {}
+        self._seen: dict[tuple[str, int], list[float]] = {}  # by (source, bin) and (source, ALL): accepted, tried
 
     def chance(self, source: str, confidence: float) -> float:
-        return self._rate((source, _bin(confidence)), confidence)
+        return self._rate((source, min(LAST_BIN, int(confidence * NUM_BINS))), confidence)
 
     def average(self, source: str) -> float:
         return self._rate((source, ALL), PRIOR_CHANCE)
 
     def _rate(self, key: tuple[str, int], prior: float) -> float:
-        return (self._accepted.get(key, 0.0) + prior * PRIOR_WEIGHT) / (self._tried.get(key, 0.0) + PRIOR_WEIGHT)
+        seen = self._seen.get(key)
+        if seen is None:
+            return prior
+        return (seen[0] + prior * PRIOR_WEIGHT) / (seen[1] + PRIOR_WEIGHT)
 
     def observe(self, drafts: Sequence[tuple[str, float]], num_accepted: int) -> None:
         """Drafts, each with source and confidence, were checked; the first `num_accepted` were right, the next not."""
-        for key in list(self._tried):
-            self._tried[key] *= FADE
-            self._accepted[key] *= FADE
+        for seen in self._seen.values():
+            seen[0] *= FADE
+            seen[1] *= FADE
         for number, (source, confidence) in enumerate(drafts[: num_accepted + 1]):
-            for key in ((source, _bin(confidence)), (source, ALL)):
-                self._tried[key] = self._tried.get(key, 0.0) + 1
-                self._accepted[key] = self._accepted.get(key, 0.0) + (number < num_accepted)
-
-
-def _bin(confidence: float) -> int:
-    return min(NUM_BINS - 1, int(confidence * NUM_BINS))
+            for key in ((source, min(LAST_BIN, int(confidence * NUM_BINS))), (source, ALL)):
+                seen = self._seen.setdefault(key, [0.0, 0.0])
+                seen[0] += number < num_accepted
+                seen[1] += 1
 
 
 def most_worthwhile(

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from hypothesis import settings
 
 settings.register_profile("steady", deadline=None)  # a slow moment of the machine fails no test
 settings.load_profile("steady")
+
+gc.set_threshold(20_000, 10, 10)  # most of what a test makes goes by itself; to look for the rest costs a twentieth
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads that wait for each other must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -78,6 +81,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # what is imported stays; no collection looks through it again
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every client reads the authorities that it would trust, a hundred of them; nobody asks a stranger here."""
+    end = "-----END CERTIFICATE-----\n"
+    file = tmp_path_factory.mktemp("authority") / "one.pem"
+    file.write_text(certifi.contents().partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(file))
+        yield
 
 
 NUMBERS = itertools.count()

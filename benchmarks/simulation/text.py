@@ -11,6 +11,7 @@ from outrider.engines.base import Logits
 __all__ = ["N_VOCAB", "Text", "bursts", "one_hot", "repeating"]
 
 N_VOCAB = 256
+ONE_HOT = np.eye(N_VOCAB + 1, N_VOCAB, dtype=np.float32)  # the last row says nothing
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,4 @@ def repeating(text: Text, mean_copy: float, mean_new: float, rng: random.Random,
 
 def one_hot(token_ids: Sequence[int], num_rows: int) -> Logits:
     """Logits of a target that says these; rows beyond them say nothing."""
-    logits = np.zeros((num_rows, N_VOCAB), np.float32)
-    logits[range(len(token_ids)), token_ids] = 1
-    return logits
+    return ONE_HOT[[*token_ids, *[N_VOCAB] * (num_rows - len(token_ids))]]

@@ -50,6 +50,21 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+@functools.cache
+def built(name: str) -> Any:
+    """The command or group of a name, from its module."""
+    module = importlib.import_module(f"edge_runtime.cli.{name.replace(' ', '_')}")
+    options: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
+    if name in GROUPS:
+        found = typer.Typer(name=name, help=GROUPS[name], no_args_is_help=True, **options)
+        for each, command in module.COMMANDS.items():
+            found.command(each)(guarded(command))
+        return typer.main.get_group(found)  # a group even of one
+    found = typer.Typer(**options)
+    found.command(name, cls=ConfiguredCommand)(guarded(getattr(module, name)))
+    return typer.main.get_command(found)
+
+
 def tell_refused(error: OSError) -> None:
     """What the system would not do, most often write the output. What was not written then is thrown away."""
     try:
@@ -82,16 +97,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in (*COMMANDS, *GROUPS):
             return None
-        module = importlib.import_module(f"edge_runtime.cli.{cmd_name.replace(' ', '_')}")
-        options: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
-        if cmd_name in GROUPS:
-            found = typer.Typer(name=cmd_name, help=GROUPS[cmd_name], no_args_is_help=True, **options)
-            for name, command in module.COMMANDS.items():
-                found.command(name)(guarded(command))
-            return typer.main.get_group(found)  # a group even of one
-        found = typer.Typer(**options)
-        found.command(cmd_name, cls=ConfiguredCommand)(guarded(getattr(module, cmd_name)))
-        return typer.main.get_command(found)
+        return built(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Two words that name a group are one name: `outrider verifier token` is not the verifier of a model."""

@@ -4,6 +4,7 @@ What it does is what `Runtime` does, with short waits. It can be killed between 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,25 +15,30 @@ from typing import Any
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.answer import Answering, Piece, tell
 from edge_runtime.breaker import Breaker, BreakerPolicy
-from edge_runtime.drafters import Drafter
-from edge_runtime.events import Event, Finished, Retracted
+from edge_runtime.drafters import Drafter, ModelDrafter, Proposal
+from edge_runtime.events import Alone, Event, Finished, Retracted
 from edge_runtime.journal import Asked, Journal, Scribe
 from edge_runtime.links import WebSocketLink
+from edge_runtime.pacing import Pace
 from edge_runtime.prompting import request_for
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
 from edge_runtime.session import Session
 from edge_runtime.text import AnswerText
 from outrider import catalog
+from outrider.choice import SamplingParams
 from outrider.errors import OutriderError
 from outrider.manifest import Source, file_sha256
 from outrider.tokens import BYTE_OF, TextCodec
-from tests.edge_runtime.test_offline import App
+from tests.cloud_verifier.test_verifier import PROMPT
+from tests.toy import ToyEngine
 from tests.toy_gguf import SPECIALS, WORDS, toy_metadata, write_model
 
 QUICK = Retry(first_attempts=20, attempts=40, base_s=0.001, cap_s=0.01)
 QUICK_BREAKER = BreakerPolicy(first_s=0.005, longest_s=0.02)
 FIRST_CHARS = "abc .é"  # of the toy's sixteen ids: é is two of them, so that tokens end inside a character
+
+TARGET, OTHER = 0, 1  # seeds of the toy: the target's own weights, and others
 
 
 def toy_codec(folder: Path) -> TextCodec:
@@ -53,6 +59,51 @@ def text_of(codec: TextCodec, token_ids: Sequence[int], stop: Sequence[str] = ()
         if text.is_hit:
             break
     return text.token_ids, said + text.flush()
+
+
+class SlowDrafter(ModelDrafter):
+    """As slow as real ones: a link can come back before an answer is over."""
+
+    def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
+        time.sleep(0.002)
+        return super().propose(token_ids, params, pace, max_drafts)
+
+
+def drafter_of(seed: int) -> Drafter:
+    return SlowDrafter(ToyEngine(seed=seed, max_sequences=1), name="model")
+
+
+@dataclass
+class App:
+    """What an app does with the events, and what it then has on its screen."""
+
+    verified: list[int] = field(default_factory=list)
+    provisional: list[int] = field(default_factory=list)
+    retractions: list[int] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    num_shown: int = 0  # provisional tokens, in all
+    finished: Finished | None = None
+
+    def hear(self, event: Event) -> None:
+        start = len(PROMPT)
+        if isinstance(event, Finished):
+            self.finished = event
+        elif isinstance(event, Alone):
+            self.reasons.append(event.reason.code)
+        elif isinstance(event, Retracted):
+            kept = event.position - start - len(self.verified)
+            assert 0 <= kept < len(self.provisional)
+            self.retractions.append(event.position)
+            del self.provisional[kept:]
+        elif event.is_verified:
+            assert event.position == start + len(self.verified)  # every position once, in order
+            if self.provisional:
+                assert event.token_id == self.provisional.pop(0)  # a confirmation; a difference is retracted before
+            self.verified.append(event.token_id)
+        else:
+            assert event.position == start + len(self.verified) + len(self.provisional)
+            self.provisional.append(event.token_id)
+            self.num_shown += 1
 
 
 @dataclass

@@ -1,12 +1,15 @@
 """A device in a process of its own, to be killed: it says every event that its app hears.
 
-Run as a program it is a fork server: it imports once, and starts a device for every line
+Run as a program it is a fork server: it imports once, answers once without a verifier so that forks find warm what an
+answer needs, and starts a device for every line
 `journal pipe url number drafter` it reads, which begins an answer (number 0) or resumes one. The server says its
 process id, and how it ended; the device says the answer's number into the pipe, then a word for each event, and waits.
 """
 
 import asyncio
+import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -18,10 +21,9 @@ from edge_runtime.events import Event, Finished, Retracted, Token
 from edge_runtime.journal import Asked, Journal
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
-from tests.edge_runtime.device import Device, toy_codec
-from tests.edge_runtime.test_offline import drafter_of
+from tests.edge_runtime.device import OTHER, Device, drafter_of, toy_codec
 
-NUM_TOKENS = 32
+NUM_TOKENS = 24
 ASKED = Asked(PROMPT, NUM_TOKENS, SAMPLED, vocabulary="v")
 
 
@@ -74,5 +76,9 @@ def serve(codec: TextCodec) -> None:
 
 
 if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    codec = toy_codec(folder)
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):  # what fails fails again in forks
+        asyncio.run(answer(codec, folder / "first.sqlite", "http://127.0.0.1:1", 0, OTHER))
     gc.freeze()
-    serve(toy_codec(Path(sys.argv[1])))
+    serve(codec)

@@ -9,8 +9,8 @@ from edge_runtime.drafters import Drafter
 from edge_runtime.journal import Asked, Journal
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
-from tests.edge_runtime.device import Device, text_of, toy_codec
-from tests.edge_runtime.test_offline import OTHER, TARGET, SlowEngine, drafter_alone, drafter_of, unused_port
+from tests.edge_runtime.device import OTHER, TARGET, Device, drafter_of, text_of, toy_codec
+from tests.edge_runtime.test_offline import SlowEngine, drafter_alone, unused_port
 from tests.edge_runtime.test_session import toy_loop
 from tests.serving import serving
 

@@ -27,8 +27,8 @@ from edge_runtime.events import Alone, Event, Retracted, Token
 from edge_runtime.journal import Asked, Journal
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
-from tests.edge_runtime.device import Device, text_of, toy_codec
-from tests.edge_runtime.test_offline import GREEDY, OTHER, TARGET, SlowEngine, drafter_of
+from tests.edge_runtime.device import OTHER, TARGET, Device, drafter_of, text_of, toy_codec
+from tests.edge_runtime.test_offline import GREEDY, SlowEngine
 from tests.serving import serving_here
 
 R = TypeVar("R")

@@ -6,17 +6,15 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 import pytest
 
 from benchmarks.fault_proxy import FaultProxy, Toxics
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
 from edge_runtime.breaker import Breaker, BreakerPolicy
-from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter, Proposal
-from edge_runtime.events import Alone, Event, Finished, Retracted
+from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.events import Event
 from edge_runtime.links import WebSocketLink
-from edge_runtime.pacing import Pace
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry
 from edge_runtime.session import Session
@@ -24,6 +22,7 @@ from outrider.choice import SamplingParams, choose
 from outrider.engines.base import Chunk, Logits
 from outrider.errors import LinkLost, NotAVerifier, OutriderError, Overloaded
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
+from tests.edge_runtime.device import OTHER, TARGET, App, drafter_of
 from tests.edge_runtime.test_session import toy_loop
 from tests.serving import serving
 from tests.toy import ToyEngine
@@ -31,15 +30,6 @@ from tests.toy import ToyEngine
 QUICK = Retry(first_attempts=3, attempts=5, base_s=0.001, cap_s=0.01)
 GREEDY = SamplingParams()
 NUM_TOKENS = 300
-TARGET, OTHER = 0, 1  # seeds of the toy: the target's own weights, and others
-
-
-class SlowDrafter(ModelDrafter):
-    """As slow as real ones: a link can come back before an answer is over."""
-
-    def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
-        time.sleep(0.002)
-        return super().propose(token_ids, params, pace, max_drafts)
 
 
 class SlowEngine(ToyEngine):
@@ -48,10 +38,6 @@ class SlowEngine(ToyEngine):
     def extend(self, chunks: Sequence[Chunk]) -> list[Logits]:
         time.sleep(0.003)
         return super().extend(chunks)
-
-
-def drafter_of(seed: int) -> Drafter:
-    return SlowDrafter(ToyEngine(seed=seed, max_sequences=1), name="model")
 
 
 def drafter_alone(seed: int, params: SamplingParams, num_tokens: int) -> list[int]:
@@ -67,39 +53,6 @@ def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port: int = held.getsockname()[1]
     return port
-
-
-@dataclass
-class App:
-    """What an app does with the events, and what it then has on its screen."""
-
-    verified: list[int] = field(default_factory=list)
-    provisional: list[int] = field(default_factory=list)
-    retractions: list[int] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    num_shown: int = 0  # provisional tokens, in all
-    finished: Finished | None = None
-
-    def hear(self, event: Event) -> None:
-        start = len(PROMPT)
-        if isinstance(event, Finished):
-            self.finished = event
-        elif isinstance(event, Alone):
-            self.reasons.append(event.reason.code)
-        elif isinstance(event, Retracted):
-            kept = event.position - start - len(self.verified)
-            assert 0 <= kept < len(self.provisional)
-            self.retractions.append(event.position)
-            del self.provisional[kept:]
-        elif event.is_verified:
-            assert event.position == start + len(self.verified)  # every position once, in order
-            if self.provisional:
-                assert event.token_id == self.provisional.pop(0)  # a confirmation; a difference is retracted before
-            self.verified.append(event.token_id)
-        else:
-            assert event.position == start + len(self.verified) + len(self.provisional)
-            self.provisional.append(event.token_id)
-            self.num_shown += 1
 
 
 def request_of(**over: object) -> GenerationRequest:

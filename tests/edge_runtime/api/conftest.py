@@ -6,7 +6,9 @@ from pathlib import Path
 import openai
 import pytest
 
+from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.runtime import Runtime
+from outrider import catalog
 from tests.edge_runtime.api.tiny import SETTINGS, client, endpoint, write_store
 
 
@@ -23,6 +25,16 @@ def pair(home: Path) -> Iterator[Runtime]:
         runtime = Runtime.local("tiny", "tiny", SETTINGS)
     with runtime:
         yield runtime
+
+
+@pytest.fixture(scope="package")
+def target(home: Path) -> Iterator[LocalVerifier]:
+    """`tiny` again, for verifiers that come and go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        target = open_verifier(catalog.find("tiny"), SETTINGS)
+    yield target
+    target.close()
 
 
 @pytest.fixture(scope="package")

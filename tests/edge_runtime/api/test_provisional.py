@@ -15,12 +15,11 @@ import openai
 import pytest
 
 from cloud_verifier.server import create_server
-from cloud_verifier.target import LocalVerifier, open_verifier
+from cloud_verifier.target import LocalVerifier
 from edge_runtime.answer import Piece
 from edge_runtime.api import Modes
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.runtime import Runtime
-from outrider import catalog
 from outrider.choice import SamplingParams
 from tests.edge_runtime.api.test_openai_client import GO_ON, TOOLS
 from tests.edge_runtime.api.tiny import HELLO, SETTINGS, client, endpoint
@@ -48,22 +47,13 @@ class Device:
         with running(create_server(self.target.loop, UNHURRIED), self.port):
             yield
 
-    def said(self, runtime: Runtime) -> str:
-        async def main() -> str:
-            bias = tuple((int(token_id), float(bias)) for token_id, bias in GO_ON.items())
-            events = runtime.generate(HELLO, SamplingParams(logit_bias=bias), max_tokens=NUM_TOKENS)
-            return "".join([event.text async for event in events if isinstance(event, Piece)])
-
-        return asyncio.run(main())
-
 
 @pytest.fixture
-def device(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+def device(home: Path, target: LocalVerifier, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """Its drafter is of other weights than the target, and slow once it has said `NUM_SHOWN` tokens alone."""
     monkeypatch.setenv("OUTRIDER_HOME", str(home))
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    target = open_verifier(catalog.find("tiny"), SETTINGS)
     runtime = Runtime.remote(f"http://127.0.0.1:{port}", "tiny", "other", SETTINGS)
     runtime._breaker = Breaker(BreakerPolicy(first_s=0.01, longest_s=0.03))
     device = Device(runtime, port, target)
@@ -80,7 +70,6 @@ def device(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     runtime.drafter.propose = slow  # type: ignore[method-assign]
     with runtime:
         yield device
-    target.close()
 
 
 @pytest.fixture
@@ -95,16 +84,27 @@ def ai(url: str) -> Iterator[openai.OpenAI]:
         yield ai
 
 
-@pytest.fixture
-def alone(device: Device, home: Path) -> str:
+def said(runtime: Runtime) -> str:
+    async def main() -> str:
+        bias = tuple((int(token_id), float(bias)) for token_id, bias in GO_ON.items())
+        events = runtime.generate(HELLO, SamplingParams(logit_bias=bias), max_tokens=NUM_TOKENS)
+        return "".join([event.text async for event in events if isinstance(event, Piece)])
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(scope="module")
+def alone(home: Path) -> str:
     """What the drafter says by itself."""
-    with Runtime.local("other", "none", SETTINGS) as runtime:
-        return device.said(runtime)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        with Runtime.local("other", "none", SETTINGS) as runtime:
+            return said(runtime)
 
 
-@pytest.fixture
-def verified(device: Device, pair: Runtime) -> str:
-    return device.said(pair)
+@pytest.fixture(scope="module")
+def verified(pair: Runtime) -> str:
+    return said(pair)
 
 
 def notes(chunks: list[Any]) -> list[dict[str, Any]]:

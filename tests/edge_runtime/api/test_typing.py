@@ -1,6 +1,7 @@
 """A recorded typing session against the endpoint: what each key costs, and that memory changes no answer."""
 
 import contextlib
+import functools
 import json
 import socket
 import statistics
@@ -29,18 +30,21 @@ NUM_ANSWERED = 6  # tokens
 ROOM = 4096
 
 
+@functools.cache
+def following(texts: tuple[tuple[int, ...], ...]) -> dict[tuple[int, ...], int]:
+    """What follows the last tokens, so many of them."""
+    return {
+        text[end - size : end]: text[end] for size in (1, 2, 3, 6) for text in texts for end in range(size, len(text))
+    }
+
+
 class KnowingToy(GatedEngine):
     """Says what followed the last tokens in the texts it knows, where they stand there, and counts what it is given."""
 
     def __init__(self, texts: list[list[int]], **over: Any) -> None:
         super().__init__(**over)
         self.num_read = 0
-        self._following = {
-            tuple(text[end - size : end]): text[end]
-            for size in (1, 2, 3, 6)
-            for text in texts
-            for end in range(size, len(text))
-        }
+        self._following = following(tuple(map(tuple, texts)))
         self.gate.set()
 
     def extend(self, chunks: Any) -> Any:

@@ -25,7 +25,7 @@ from tests.edge_runtime.api.tiny import write_store
 from tests.edge_runtime.cli.in_process import run
 from tests.serving import serving
 
-SHORT = ("--max-tokens", "8", "--budget", "0.06")
+SHORT = ("--max-tokens", "8", "--budget", "0.03")
 
 
 @pytest.fixture(scope="module")

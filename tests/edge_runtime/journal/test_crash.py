@@ -29,10 +29,10 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider.errors import DiskFull, InvalidJournal, JournalError
 from tests.cloud_verifier.test_verifier import SAMPLED, target_alone
-from tests.edge_runtime.device import toy_codec
+from tests.edge_runtime.device import OTHER, TARGET, toy_codec
 from tests.edge_runtime.device_process import ASKED, NUM_TOKENS
 from tests.edge_runtime.journal.writer import PROMPT
-from tests.edge_runtime.test_offline import OTHER, TARGET, SlowEngine, drafter_alone, unused_port
+from tests.edge_runtime.test_offline import SlowEngine, drafter_alone, unused_port
 from tests.edge_runtime.test_session import toy_loop
 from tests.serving import serving
 
