@@ -176,8 +176,8 @@ class OnnxEngine:
 
 
 def _load(folder: ModelFolder, settings: EngineSettings) -> Any:
-    provider = PROVIDERS.get(settings.provider)
-    if provider is None or provider not in ort.get_available_providers():
+    provider = PROVIDERS[settings.provider]
+    if provider not in ort.get_available_providers():
         known = ", ".join(name for name, full in PROVIDERS.items() if full in ort.get_available_providers())
         raise InvalidParameter(f"execution provider {settings.provider!r} is not in this build; it has: {known}")
     options = ort.SessionOptions()
