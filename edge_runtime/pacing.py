@@ -1,9 +1,12 @@
 """How far to draft before asking the verifier: as far as a draft is expected to earn more than it costs.
 
 Maximises tokens per millisecond over the long run (renewal-reward; Dinkelbach's step): with `rate` the tokens per
-millisecond that time is worth here, one more draft pays while
+millisecond that time is worth here, one more draft pays while for it, or for it and some after it,
 
-    P(all drafts up to it are accepted)  >=  rate * (milliseconds to draft it + its share of the verifier's pass)
+    the tokens expected of them  >=  rate * (milliseconds to draft them + what the verifier's pass takes longer)
+
+Some after it, because passes are held to sizes and cost in steps: what the first draft of a step pays for, the next
+ones have for nothing.
 
 Chances come from the drafters' own confidences, calibrated by what was accepted; costs from the engine's profile where
 it is known and from the clock otherwise. What is observed fades, so that a drafter that was given up is tried again.
@@ -17,6 +20,7 @@ from outrider.worth import Calibration, PassCost, most_worthwhile
 __all__ = ["Pace"]
 
 RATE_FADE = 0.9  # a turn: text changes from easy to hard within a few
+STEP = 8  # drafts looked ahead: the widest step between the sizes of common passes
 UNKNOWN_ROW_SHARE = 0.05  # of a turn, for each draft, where the verifier's costs are not known
 
 
@@ -53,9 +57,16 @@ class Pace:
     def wants_another(self, source: str, reach: float, num_drafts: int) -> bool:
         """Whether `source` should make draft number `num_drafts`, counted from 0, when the drafts before it are all
         accepted with probability `reach`."""
-        row_ms = self.pass_ms(num_drafts + 2) - self.pass_ms(num_drafts + 1)
-        cost_ms = self._draft_ms.get(source, 0.0) + row_ms
-        return reach * self._calibration.average(source) >= max(self._min_reach, self.rate * cost_ms)
+        chance, draft_ms, rate = self._calibration.average(source), self._draft_ms.get(source, 0.0), self.rate
+        if reach * chance < self._min_reach:
+            return False
+        tokens, plain_ms = 0.0, self.pass_ms(num_drafts + 1)
+        for more in range(1, STEP + 1):
+            reach *= chance
+            tokens += reach
+            if tokens >= rate * (more * draft_ms + self.pass_ms(num_drafts + 1 + more) - plain_ms):
+                return True
+        return False
 
     def num_worthwhile(self, source: str, confidences: Sequence[float]) -> int:
         """How many of the drafts that are there already are worth their place in the pass."""

@@ -13,6 +13,7 @@ from outrider.wire import encode
 CPU_MS = {k: 30 + 8.0 * k for k in range(1, 33)}
 FLAT_MS = {k: 25 + 0.1 * k for k in range(1, 33)}
 STEEP_MS = {k: 30.0 * k for k in range(1, 33)}
+STAIRS_MS = {k: 38 + 16.0 * ((k + 1) // 2) for k in range(1, 33)}  # passes of even sizes only
 
 
 def simulate(pace: Pace | int, accuracy: float, draft_ms: float, pass_ms: dict[int, float], seed: int = 0) -> float:
@@ -41,9 +42,9 @@ def simulate(pace: Pace | int, accuracy: float, draft_ms: float, pass_ms: dict[i
     return tokens / elapsed * pass_ms[1]
 
 
-@pytest.mark.parametrize("pass_ms", [CPU_MS, FLAT_MS, STEEP_MS], ids=["cpu", "flat", "steep"])
+@pytest.mark.parametrize("pass_ms", [CPU_MS, FLAT_MS, STEEP_MS, STAIRS_MS], ids=["cpu", "flat", "steep", "stairs"])
 @pytest.mark.parametrize("accuracy", [0.02, 0.3, 0.7, 0.9, 0.98])
-@pytest.mark.parametrize("draft_ms", [1.0, 10.0, 40.0])
+@pytest.mark.parametrize("draft_ms", [1.0, 10.0, 14.5, 40.0])
 def test_it_is_near_the_best_fixed_number_and_never_slower(pass_ms, accuracy: float, draft_ms: float) -> None:
     best = max(simulate(k, accuracy, draft_ms, pass_ms, seed=1) for k in range(16))
     paced = simulate(Pace(pass_ms), accuracy, draft_ms, pass_ms, seed=1)
