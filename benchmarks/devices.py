@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from benchmarks.pinned import tell
+from benchmarks.pinned import tell, telling_errors
 from benchmarks.record import Answer
 from edge_runtime.drafters import Drafter, LookupDrafter
 from edge_runtime.events import Token
@@ -135,5 +135,6 @@ async def _count(job: Job, prompt: Sequence[int]) -> tuple[Answer, int]:
 
 
 if __name__ == "__main__":
-    for line in sys.stdin.buffer:
-        tell(asyncio.run(run(msgspec.json.decode(line, type=Job))))
+    with telling_errors():
+        for line in sys.stdin.buffer:
+            tell(asyncio.run(run(msgspec.json.decode(line, type=Job))))

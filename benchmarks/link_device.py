@@ -15,7 +15,7 @@ from websockets.frames import Frame, Opcode
 from benchmarks.link_record import Wire
 from benchmarks.link_verifier import engine_settings, keep_prompt
 from benchmarks.options import COUNTING
-from benchmarks.pinned import next_line, tell
+from benchmarks.pinned import next_line, tell, telling_errors
 from benchmarks.record import Answer
 from benchmarks.traces import Trace
 from edge_runtime.ahead import MAX_AHEAD, AheadPace
@@ -236,4 +236,5 @@ async def run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run())
+    with telling_errors():
+        asyncio.run(run())

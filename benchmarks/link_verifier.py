@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 
 from benchmarks.counting_engine import CountingEngine
 from benchmarks.options import COUNTING
-from benchmarks.pinned import next_line, tell
+from benchmarks.pinned import next_line, tell, telling_errors
 from benchmarks.service import Stopwatch
 from benchmarks.serving import UNHURRIED, serving
 from cloud_verifier.loop import VerifierLoop
@@ -177,4 +177,5 @@ def url_port(url: str) -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(run())
+    with telling_errors():
+        asyncio.run(run())

@@ -1,18 +1,23 @@
 """A process of its own on one processor core that answers questions, one line of JSON each way.
 
-Both ends: `Pinned` starts it and asks; the process itself uses `next_line` and `tell`. Knows nothing of what is asked.
+Both ends: `Pinned` starts it and asks; the process itself uses `next_line` and `tell`, under `telling_errors`. Knows
+nothing of what is asked.
 """
 
 import asyncio
 import functools
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Self, TypeVar
 
 import msgspec
 
-__all__ = ["Pinned", "cores", "next_line", "tell"]
+from outrider.errors import EngineError, OutriderError
+from outrider.wire import Fault
+
+__all__ = ["Pinned", "cores", "next_line", "read_reply", "tell", "telling_errors"]
 
 A = TypeVar("A", bound=msgspec.Struct)
 
@@ -47,7 +52,7 @@ class Pinned:
         return self
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
-        """The end of its questions is its end. Raises RuntimeError when it does not end, or badly."""
+        """The end of its questions is its end. Raises EngineError when it does not end, or badly."""
         process = self._running()
         assert process.stdin is not None
         process.stdin.close()
@@ -58,25 +63,31 @@ class Pinned:
             process.kill()
             await process.communicate()
         if process.returncode and error is None:
-            raise RuntimeError(f"{self._module} ended with status {process.returncode}; see what it said above")
+            raise EngineError(f"{self._module} ended with status {process.returncode}; see what it said above")
 
     async def ask(self, question: msgspec.Struct, expected: type[A]) -> A:
-        """Raises RuntimeError when it has ended; why, it said on standard error."""
+        """Raises what `read_reply` does."""
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(ConnectionError):
             process.stdin.write(msgspec.json.encode(question) + b"\n")
             await process.stdin.drain()
-        line = await process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self._module} ended before its time; see what it said above")
-        return msgspec.json.decode(line, type=expected)
+        return read_reply(await process.stdout.readline(), expected, self._module)
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:
             raise RuntimeError(f"{self._module} was not started; use `async with`")
         return self._process
+
+
+def read_reply(line: bytes, expected: type[A], process: str) -> A:
+    """Raises the error that the process told instead; EngineError when it ended, and said why on standard error."""
+    if not line:
+        raise EngineError(f"{process} ended before its time; see what it said above")
+    if line.startswith(b"["):  # as errors travel; answers are objects
+        raise msgspec.json.decode(line, type=Fault).error()
+    return msgspec.json.decode(line, type=expected)
 
 
 async def next_line() -> bytes:
@@ -88,3 +99,12 @@ def tell(reply: msgspec.Struct) -> None:
     """Answer it."""
     sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
     sys.stdout.buffer.flush()
+
+
+@contextmanager
+def telling_errors() -> Iterator[None]:
+    """In the process that is asked: an error of the tree is its last answer."""
+    try:
+        yield
+    except OutriderError as error:
+        tell(Fault.of(error))

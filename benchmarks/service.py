@@ -22,6 +22,7 @@ from benchmarks.devices import Heard, Job
 from benchmarks.measuring import measuring
 from benchmarks.options import COUNTING, ServiceOptions
 from benchmarks.order import rotated
+from benchmarks.pinned import read_reply
 from benchmarks.prompts import select
 from benchmarks.record import Answer, Result, Run, Way
 from benchmarks.service_record import DRAFTING, PLAIN, Details, Figures, Measured, Throughput
@@ -85,16 +86,13 @@ class Devices:
         self._process.communicate()  # the end of its jobs is its end
 
     def run(self, job: Job) -> Heard:
-        """Raises RuntimeError when it ended before its time; why, it said on standard error."""
+        """Raises what `read_reply` does."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(msgspec.json.encode(job) + b"\n")
             self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the devices' process ended before its time; see what it said above")
-        return msgspec.json.decode(line, type=Heard)
+        return read_reply(self._process.stdout.readline(), Heard, "the devices' process")
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def throughput(devices: Devices, num_sessions: int, max_tokens: int) -> Throughp
 
 
 def run(options: ServiceOptions, command: Sequence[str], progress: Progress = silent) -> Result:
-    """Raises what `select` and `catalog.find` do, and RuntimeError when the devices' process fails."""
+    """Raises what `select`, `catalog.find` and the devices' process do."""
     with measuring("service", options, command, options.threads) as result:
         with ExitStack() as outer:
             with ExitStack() as stack:

@@ -12,6 +12,7 @@ from benchmarks.fault_proxy import FaultProxy, Toxics
 from benchmarks.link_device import FixedPace, Generation, Heard, Tracing, framed_bytes, generate, trace
 from benchmarks.link_record import AHEAD, ALONE, COLOCATED, TURNS, WAYS, Details, More, Wire
 from benchmarks.link_verifier import keep_prompt
+from benchmarks.pinned import Pinned, cores
 from benchmarks.record import Answer, Result, Run
 from benchmarks.simulation import Link, bursts, simulate
 from benchmarks.tables.link import View, lines
@@ -21,6 +22,7 @@ from cloud_verifier.loop import VerifierLoop
 from edge_runtime.ahead import AheadPace
 from edge_runtime.drafters import ModelDrafter
 from outrider.choice import SamplingParams
+from outrider.errors import EngineError
 from outrider.wire import Draft, Verified, pack_ids
 from tests.benchmarks.test_record import HERE
 from tests.cloud_verifier.test_verifier import PROMPT, make, target_alone
@@ -29,6 +31,18 @@ from tests.toy import ToyEngine
 
 NUM_TOKENS = 30
 WANT = target_alone(PROMPT, NUM_TOKENS, SamplingParams())
+
+
+# The processes
+
+
+def test_a_process_that_ends_unasked_is_an_error_in_one_sentence() -> None:
+    async def run() -> None:
+        async with Pinned("benchmarks.order", cores(1)[0]) as process:  # which answers nothing
+            await process.ask(Tracing([], []), Trace)
+
+    with pytest.raises(EngineError, match=r"benchmarks\.order ended before its time"):
+        asyncio.run(run())
 
 
 # The link

@@ -425,6 +425,14 @@ def test_what_is_asked_wrongly_ends_in_one_sentence(line: str, words: str, tmp_p
     assert told.endswith("[invalid_parameter]")
 
 
+@pytest.mark.parametrize("suite", ["link", "service", "typing"])
+def test_what_a_process_of_a_suite_cannot_have_is_told_as_anything_else(suite: str) -> None:
+    done = bench(suite, *"--target tiny --drafter nobody --threads 1 --quick".split())
+    assert done.status == 2
+    [told] = [line for line in done.err.splitlines() if not line.endswith(" ...")]
+    assert told == "outrider: no model, recipe or path is called 'nobody'; nearest: tiny [unknown_model]"
+
+
 def test_other_tokens_than_the_target_s_end_with_status_1(measured: Measured, tmp_path: Path) -> None:
     whole = json.loads((measured("pair")[1] / "r.json").read_text())
     [run] = [run for run in whole["runs"] if (run["way"], run["kind"]) == ("pair, same", "code")]
