@@ -103,7 +103,7 @@ def read_prices(path: Path = PRICES) -> Prices:
         prices = msgspec.toml.decode(path.read_bytes(), type=Prices)
     except OSError as error:
         raise InvalidParameter(f"{path} cannot be read ({error.strerror}); give another list of prices") from None
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise InvalidParameter(
             f"{path} is no list of prices ({error}); take benchmarks/prices.toml as a model"
         ) from None

@@ -8,8 +8,10 @@ once a pass, products take what their operations take, whichever is more.
 import bisect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from outrider import catalog
 from outrider.engines.numerics import class_cost_ms
@@ -19,19 +21,22 @@ from outrider.errors import InvalidParameter
 __all__ = ["Curve", "Machine", "Roofline", "built_in", "find_machine"]
 
 BUILT_IN = Path(__file__).parent / "machines.json"
+Positive = Annotated[float, Meta(gt=0)]
+PerhapsNone = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
 
 
 class Roofline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`efficiency`: the share of the data sheet's bandwidth and operations that is reached."""
 
-    weights_gb: float
-    gflop_a_row: float  # twice the weights' number
-    cache_kb_a_token: float
-    context: int  # tokens that each session holds
-    bandwidth_gb_s: float
-    tflop_s: float
-    efficiency: float
-    overhead_ms: float  # a pass: launches, logits, choices
+    weights_gb: Positive
+    gflop_a_row: Positive  # twice the weights' number
+    cache_kb_a_token: PerhapsNone
+    context: Count  # tokens that each session holds
+    bandwidth_gb_s: Positive
+    tflop_s: Positive
+    efficiency: Positive
+    overhead_ms: PerhapsNone  # a pass: launches, logits, choices
 
     def __call__(self, num_sessions: int, num_rows: int) -> float:
         cache_gb = num_sessions * self.context * self.cache_kb_a_token / 1e6
@@ -67,11 +72,11 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     about: str  # where the figures are from; "Computed" or "Measured" first
     verify: Curve
-    draft_ms: float
+    draft_ms: Positive
     beside: Curve
-    max_batch: int = 1
-    max_sequences: int = 8
-    pass_tokens: int = 512
+    max_batch: Count = 1
+    max_sequences: Count = 8
+    pass_tokens: Count = 512
 
     def pass_ms(self) -> dict[int, float]:
         """As a profile has it: by the rows of a single session."""
@@ -107,7 +112,7 @@ def find_machine(name: str) -> Machine:
             return msgspec.json.decode(Path(name).read_bytes(), type=Machine)
         except OSError as error:
             raise InvalidParameter(f"{name} cannot be read ({error.strerror}); give another file") from None
-        except (msgspec.DecodeError, InvalidParameter) as error:
+        except (ValueError, RecursionError, InvalidParameter) as error:
             raise InvalidParameter(f"{name} describes no machine: {error}") from None
     if name not in (*catalog.stored(), *catalog.cards(), *catalog.recipes()):
         raise InvalidParameter(

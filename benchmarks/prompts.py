@@ -81,7 +81,7 @@ def read_prompts(file: Path) -> list[Prompt]:
             continue
         try:
             read = msgspec.json.decode(line, type=_Line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidParameter(
                 f'line {number} of {file} is no prompt ({error}); write objects like {{"prompt": "..."}}'
             ) from None

@@ -197,7 +197,7 @@ def load(file: Path) -> Result:
         return msgspec.json.decode(data, type=Result)
     except OSError as error:
         raise InvalidParameter(f"{file} cannot be read ({error.strerror}); give a file of `bench --json`") from None
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidParameter(f"{file} is no benchmark's result ({error}); give a file of `bench --json`") from None
 
 

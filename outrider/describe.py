@@ -131,6 +131,6 @@ def _as_list(value: Any) -> list[Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidModel(f"{path} cannot be read ({error})") from None
     return value

@@ -86,7 +86,7 @@ def load_folder(path: Path) -> ModelFolder:
         manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise InvalidModel(f"{path} holds no {MANIFEST}; pull or export the model again") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidModel(f"{path / MANIFEST} cannot be read ({error}); pull or export the model again") from None
     for name in (manifest.file, manifest.id_map or ".", manifest.embeddings or ".", *manifest.files):
         if name == ".." or any(sign in name for sign in "/\\\0"):

@@ -71,7 +71,7 @@ def load_prompts(which: str) -> list[Prompt]:
         if len(content) > MOST_BYTES:
             raise InvalidParameter(f"{which} is larger than {MOST_BYTES >> 20} MiB; give fewer prompts")
         lines = [msgspec.json.decode(line, type=_Line) for line in content.splitlines() if line.strip()]
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidParameter(
             f'{which} cannot be read ({error}); give code, chat, both, or a file of lines {{"prompt": "..."}}'
         ) from None

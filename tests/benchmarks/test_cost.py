@@ -58,12 +58,17 @@ def test_the_list_that_comes_along_says_what_when_and_where_from() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("[kwh]\nprice = 1", "is no list of prices"), ("price", "is no list of prices"), (None, "cannot be read")],
+    [
+        ("[kwh]\nprice = 1", "is no list of prices"),
+        ("price", "is no list of prices"),
+        ("\xff", "is no list"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_list_that_is_none_is_refused_in_a_sentence(tmp_path: Path, text: str | None, sentence: str) -> None:
     file = tmp_path / "prices.toml"
     if text is not None:
-        file.write_text(text)
+        file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidParameter, match=sentence):
         read_prices(file)
 

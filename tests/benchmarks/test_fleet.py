@@ -296,11 +296,18 @@ def test_a_machine_of_ones_own(tmp_path: Path) -> None:
         ("nobody", None, "is no machine; give one of core, xeon-core"),
         ("gone.json", None, "cannot be read"),
         ("bad.json", "{}", "describes no machine"),
+        ("bad.json", '{"name":"\xff"}', "describes no machine"),
         ("bad.json", '{"name":"","about":"","verify":{},"draft_ms":1,"beside":{}}', "either measured or computed"),
         (
             "bad.json",
             '{"name":"","about":"","verify":{"measured":{"1":{"1":0}}},"draft_ms":1,"beside":{}}',
             "takes no time",
+        ),
+        (
+            "bad.json",
+            '{"name":"","about":"","verify":{"measured":{"1":{"1":5}}},"draft_ms":1,"beside":{"measured":{"1":{"1":5}}},'
+            '"max_batch":0}',
+            "max_batch",
         ),
     ],
 )
@@ -309,7 +316,7 @@ def test_a_machine_that_is_none_is_refused_in_a_sentence(
 ) -> None:
     given = str(tmp_path / name) if name.endswith(".json") else name
     if text is not None:
-        Path(given).write_text(text)
+        Path(given).write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidParameter, match=sentence):
         find_machine(given)
 

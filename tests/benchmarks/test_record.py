@@ -73,11 +73,13 @@ def test_a_result_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         ('{"schema": 2}', "version 2"),
         ('{"schema": 1, "suite": "pair"}', "no benchmark's result"),
         ("{" * 100_000, "no benchmark's result"),
+        ('{"schema": 1, "suite": "\xff"}', "no benchmark's result"),
+        ('{"schema": 1, "details": ' + '{"a": ' * 100_000, "no benchmark's result"),
     ],
 )
 def test_what_is_no_result_is_refused_in_a_sentence(text: str, words: str, tmp_path: Path) -> None:
     file = tmp_path / "r.json"
-    file.write_text(text)
+    file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InvalidParameter, match=words):
         load(file)
 

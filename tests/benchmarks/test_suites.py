@@ -427,7 +427,7 @@ def test_what_is_asked_wrongly_ends_in_one_sentence(line: str, words: str, tmp_p
 
 @pytest.mark.parametrize("suite", ["link", "service", "typing"])
 def test_what_a_process_of_a_suite_cannot_have_is_told_as_anything_else(suite: str) -> None:
-    done = bench(suite, *"--target tiny --drafter nobody --threads 1 --quick".split())
+    done = bench(suite, *["--target", "tiny", "--drafter", "nobody", "--threads", "1", "--quick"])
     assert done.status == 2
     [told] = [line for line in done.err.splitlines() if not line.endswith(" ...")]
     assert told == "outrider: no model, recipe or path is called 'nobody'; nearest: tiny [unknown_model]"

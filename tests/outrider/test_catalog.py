@@ -111,9 +111,10 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="is no model folder"):
         catalog.find(str(tmp_path))
     install()
-    (catalog.home() / "mine" / "manifest.json").write_text("{")
-    with pytest.raises(InvalidModel, match="cannot be read"):
-        catalog.find("mine")
+    for content in (b"{", b'{"name": "\xff"}', b'{"x": ' + b"[" * 100_000):
+        (catalog.home() / "mine" / "manifest.json").write_bytes(content)
+        with pytest.raises(InvalidModel, match="cannot be read"):
+            catalog.find("mine")
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/b", "..", "m\0.gguf"])

@@ -29,6 +29,7 @@ def test_a_file_is_split_without_a_prompt_on_both_sides(tmp_path: Path) -> None:
         ('{"prompt": "one"}\n' * 9, "1 different prompts; give at least 8"),
         ("", "0 different"),
         ("\xff", "cannot be read"),
+        ('{"prompt": "\xff"}', "cannot be read"),
         ('{"prompt": "%s"}\n' % ("long " * 300_000), "larger than 1 MiB"),
         ("".join(f'{{"prompt": "{n}", "kind": "{n % 4}"}}\n' for n in range(8)), "leaves 4 prompts"),
         ("".join(f'{{"prompt": "{n}", "kind": "{n}"}}\n' for n in range(20)), "leaves 0 prompts"),
