@@ -5,7 +5,6 @@ clock and no screen.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import msgspec
 from benchmarks.environment import Environment
 from edge_runtime.report import Report
 from outrider.errors import InvalidParameter
+from outrider.whole_file import write_whole
 from outrider.wire import pack_ids
 
 __all__ = ["SCHEMA", "Answer", "Missing", "Published", "Result", "Run", "Way", "load", "save"]
@@ -179,10 +179,8 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 def save(result: Result, file: Path) -> None:
     """Written in one step: whoever reads sees the old one or the new one. Raises InvalidParameter."""
-    half = file.with_name(f".{file.name}.half")
     try:
-        half.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-        os.replace(half, file)
+        write_whole(file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n", mode=0o644)
     except OSError as error:
         raise InvalidParameter(f"{file} cannot be written ({error.strerror}); ask again with another file") from None
 
