@@ -92,7 +92,7 @@ def link(
     """
     from benchmarks.link import run
 
-    rtts_ms = numbers(rtt, "--rtt", least=0.0)
+    rtts_ms = numbers(rtt, "--rtt", float, least=0)
     return run, replace(asked.options, drafter=drafter, rtts_ms=rtts_ms, kbit_per_s=kbit)
 
 
@@ -113,7 +113,7 @@ def service(
     """
     from benchmarks.service import run
 
-    at_once = tuple(int(number) for number in numbers(sessions, "--sessions", least=1.0))
+    at_once = numbers(sessions, "--sessions", int, least=1)
     return run, replace(asked.options, drafter=drafter, sessions=at_once, num_streams=streams)
 
 
@@ -145,7 +145,7 @@ def wire(
     """
     from benchmarks.wire import run
 
-    chosen = tuple(int(number) for number in numbers(lengths, "--lengths", least=0.0, most=MOST_DRAFTS))
+    chosen = numbers(lengths, "--lengths", int, least=0, most=MOST_DRAFTS)
     return run, replace(asked.options, num_tokens=max_tokens, lengths=chosen)
 
 
@@ -211,7 +211,7 @@ def fleet(
         engine=engine,
         parts=words(parts, "--parts"),
         kinds=words(kinds, "--kinds"),
-        rates=numbers(rates, "--rates", least=0.001),
+        rates=numbers(rates, "--rates", float, least=0.001),
         rtt_ms=rtt,
         most_devices=most,
         num_devices=devices,

@@ -27,6 +27,7 @@ __all__ = ["Asked", "Plots", "Prepared", "numbers", "print_result", "suite", "wo
 
 MOST = 1e6  # of any number in a list
 Options = TypeVar("Options", bound=SuiteOptions)
+Number = TypeVar("Number", int, float)
 
 Plots = Annotated[Path | None, typer.Option(help="Draw the figures into this folder, PNG and SVG.")]
 # Of suites whose options have a field of this name,
@@ -141,21 +142,22 @@ def print_result(result: "Result", plots: Path | None) -> None:
 
 
 def words(text: str, option: str) -> tuple[str, ...]:
-    """Words with commas, one at least. Raises InvalidParameter."""
-    found = tuple(word.strip() for word in text.split(",") if word.strip())
+    """Words with commas, one at least, each once. Raises InvalidParameter."""
+    found = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not found:
         raise InvalidParameter(f"{option} names none; give one or more, with commas")
     return found
 
 
-def numbers(text: str, option: str, *, least: float, most: float = MOST) -> tuple[float, ...]:
-    """Numbers with commas. Raises InvalidParameter."""
+def numbers(text: str, option: str, kind: type[Number], *, least: float, most: float = MOST) -> tuple[Number, ...]:
+    """Numbers with commas, whole ones for `int`, each once. Raises InvalidParameter."""
     try:
-        found = tuple(float(word) for word in text.split(","))
+        found = tuple(dict.fromkeys(kind(word) for word in text.split(",")))
     except ValueError:
         found = ()
     if not all(least <= number <= most for number in found) or not found:
+        what = "whole numbers" if kind is int else "numbers"
         raise InvalidParameter(
-            f"{option} {text!r} is no list of numbers from {least:g} to {most:g}; give some, with commas"
+            f"{option} {text!r} is no list of {what} from {least:g} to {most:g}; give some, with commas"
         )
     return found

@@ -393,9 +393,10 @@ def test_peers_are_chosen_by_the_beginnings_of_their_names() -> None:
         ("link --target counting --rtt 1,x", "--rtt '1,x' is no list of numbers"),
         ("link --target counting --rtt -1", "--rtt '-1' is no list of numbers"),
         ("link --target counting --rtt nan", "--rtt 'nan' is no list of numbers"),
-        ("service --target counting --sessions 0", "--sessions '0' is no list of numbers"),
+        ("service --target counting --sessions 0", "--sessions '0' is no list of whole numbers"),
+        ("service --target counting --sessions 1.5", "--sessions '1.5' is no list of whole numbers"),
         ("service --target counting --sessions 3 --count 2", "3 devices need as many prompts, and there are 2"),
-        ("wire --lengths 1000", "--lengths '1000' is no list of numbers"),
+        ("wire --lengths 1000", "--lengths '1000' is no list of whole numbers"),
         ("pair --kinds poems", "no prompts of kind 'poems'"),
         ("pair --kinds ,", "--kinds names none"),
         ("pair --prompts FOLDER/none.jsonl", "cannot be read"),
@@ -431,6 +432,13 @@ def test_what_a_process_of_a_suite_cannot_have_is_told_as_anything_else(suite: s
     assert done.status == 2
     [told] = [line for line in done.err.splitlines() if not line.endswith(" ...")]
     assert told == "outrider: no model, recipe or path is called 'nobody'; nearest: tiny [unknown_model]"
+
+
+def test_what_is_listed_twice_is_measured_once(tmp_path: Path) -> None:
+    file = str(tmp_path / "r.json")
+    words = "link --target counting --count 1 --max-tokens 8 --rtt 0,0 --json"
+    assert bench(*words.split(), file).status == 0
+    assert len(load(tmp_path / "r.json").runs) == 2 * 4  # kinds, ways
 
 
 def test_other_tokens_than_the_target_s_end_with_status_1(measured: Measured, tmp_path: Path) -> None:
