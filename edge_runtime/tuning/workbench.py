@@ -133,7 +133,9 @@ class Workbench:
             found = self._kept(self._folder, settings, lambda: self._verifier(settings))
             assert isinstance(found, LocalVerifier)
             verifier = found
-        drafter: Drafter | None = LookupDrafter() if knobs.drafter.startswith((AFTER_LOOKUP, "lookup")) else None
+        drafter: Drafter | None = None
+        if knobs.drafter == "lookup" or knobs.drafter.startswith(AFTER_LOOKUP):
+            drafter = LookupDrafter()
         if model := drafting_model(knobs.drafter):
             folder = catalog.find(model)
             threads = knobs.drafting(self._settings)

@@ -1,5 +1,6 @@
 """Settings in force on tiny real models: all give the target's answer, none knows it beforehand, costs are counted."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_a_drafter_does_not_know_an_answer_beforehand(bench: Workbench, monkeypa
         counts.append(sum(passes))
     assert min(counts) > 0
     assert counts[1] == counts[0] == counts[2]
+
+
+def test_a_model_whose_name_begins_like_the_text_is_a_model(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(home, tmp_path / "store")
+    shutil.copytree(home / "other", tmp_path / "store" / "lookup-other")
+    monkeypatch.setenv("OUTRIDER_HOME", str(tmp_path / "store"))
+    with Workbench(catalog.find("tiny"), SETTINGS, 12) as bench:
+        _, drafter = bench._parts(Knobs("lookup-other"))
+    assert isinstance(drafter, ModelDrafter)
 
 
 def test_each_setting_has_its_own_guard(bench: Workbench) -> None:
