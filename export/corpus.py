@@ -51,14 +51,18 @@ def corpus_files(corpus: Sequence[str]) -> list[Path]:
 
 
 def below(root: Path, left_out: frozenset[str]) -> Iterator[Path]:
-    """All files under `root`, folders named in `left_out` aside."""
+    """All files under `root`, folders named in `left_out` aside; no link that leads nowhere, and no pipe."""
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+        paths = (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+        yield from (path for path in paths if path.is_file())
 
 
 def count_tokens(tokenizer: Tokenizer, files: Sequence[Path], n_vocab: int, progress: Progress) -> NDArray[np.int64]:
-    """How often each id occurs in the files, shape (n_vocab,). Broken UTF-8 is read as replacement signs."""
+    """How often each id occurs in the files, shape (n_vocab,). Broken UTF-8 is read as replacement signs.
+
+    Raises InvalidParameter for a file that cannot be read.
+    """
     counts = np.zeros(n_vocab, np.int64)
     stage = "count the tokens of the corpus"
     done = 0
@@ -76,7 +80,10 @@ def batches(files: Sequence[Path]) -> Iterator[list[str]]:
     texts: list[str] = []
     size = 0
     for file in files:
-        texts.append(file.read_text(encoding="utf-8", errors="replace"))
+        try:
+            texts.append(file.read_text(encoding="utf-8", errors="replace"))
+        except OSError as error:
+            raise InvalidParameter(f"{file} of the corpus cannot be read ({error.strerror}); take it out") from None
         size += len(texts[-1])
         if size >= BATCH_CHARACTERS:
             yield texts

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,18 @@ def test_the_standard_library_is_a_corpus_in_fixed_order() -> None:
 def test_a_corpus_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="no text is found in the corpus"):
         corpus_files([str(tmp_path / "nothing")])
+
+
+def test_what_cannot_be_read_in_a_corpus_is_left_out_or_named(tmp_path: Path, gguf_file: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text("hello")
+    (folder / "b.txt").symlink_to(tmp_path / "gone")
+    os.mkfifo(folder / "c.txt")
+    assert corpus_files([str(folder)]) == [folder / "a.txt"]
+    tokenizer = Tokenizer.from_file(str(catalog.find(str(gguf_file)).path / "tokenizer.json"))
+    with pytest.raises(InvalidParameter, match=r"b\.txt of the corpus cannot be read"):
+        count_tokens(tokenizer, [folder / "b.txt"], 64, silent)
 
 
 def test_what_answers_are_laid_out_with_is_kept_though_no_corpus_holds_it(gguf_file: Path) -> None:
