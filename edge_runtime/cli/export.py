@@ -81,7 +81,7 @@ def named_recipe(name: str, options: dict[str, Any]) -> tuple[str, Recipe] | Non
     file = Path(name) if is_file else catalog.recipes().get(name)
     if file is None:
         return None
-    given = [f"--{key.replace('_', '-')}" for key, value in options.items() if value]
+    given = [f"--{key.replace('_', '-')}" for key, value in options.items() if value not in (None, [])]
     if given:
         raise InvalidParameter(f"{name} is a recipe and says all of that itself; leave out {', '.join(given)}")
     return file.stem, load_recipe(file)

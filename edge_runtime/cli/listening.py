@@ -49,10 +49,11 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError) as error:  # a name that cannot be encoded is a TypeError
         listener.close()
+        why = error.strerror if isinstance(error, OSError) else "no host's name"
         raise InvalidParameter(
-            f"{host} port {port} cannot be had ({error.strerror}); choose another with --host or --port"
+            f"{host} port {port} cannot be had ({why}); choose another with --host or --port"
         ) from None
     return listener
 

@@ -73,6 +73,7 @@ def test_a_recipe_file(
             "no text is found in the corpus",
         ),
         (["qwen2.5-coder-0.5b-onnx", "--block-size", "64"], "says all of that itself; leave out --block-size"),
+        (["qwen2.5-coder-0.5b-onnx", "--trim", "0"], "says all of that itself; leave out --trim"),
         (["missing.toml"], "missing.toml cannot be read"),
     ],
 )

@@ -16,8 +16,10 @@ import trustme
 
 from edge_runtime.cli import main
 from edge_runtime.cli.access import TOKEN_VARIABLE
+from edge_runtime.cli.listening import listen
 from edge_runtime.links import WebSocketLink
 from outrider import catalog
+from outrider.errors import InvalidParameter
 from outrider.manifest import Source, file_sha256
 from tests.edge_runtime.cli.test_generate import LIMIT_S, TINY, Done, Run
 from tests.edge_runtime.test_session import GREEDY, collect, request_of
@@ -194,6 +196,12 @@ def test_files_that_do_not_go_together(run: Run, pems: dict[str, str], options: 
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["ä..b", "ä" * 70, "a..b"])
+def test_what_is_no_host_s_name_is_told(host: str) -> None:
+    with pytest.raises(InvalidParameter, match="cannot be had"):
+        listen(host, 0)
 
 
 def listening(address: str, port: int) -> bool:
