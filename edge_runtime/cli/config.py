@@ -38,10 +38,10 @@ def show(
     for key, value in values.items():
         sys.stdout.write(f"{key} = {value}\n")
     head = f"in {config_path()}; also" if values else f"nothing is set in {config_path()};"
-    console.print(f"{head} to be set:", markup=False, style="dim")
+    console.print(f"{head} to be set:", style="dim")
     for key, option in OPTIONS.items():
         if key not in values:
-            console.print(f"  {key:<12} {option.meaning}", markup=False, style="dim")
+            console.print(f"  {key:<12} {option.meaning}", style="dim")
 
 
 def path() -> None:
@@ -62,7 +62,7 @@ def set_value(key: Key, value: Annotated[str, typer.Argument(help="Its value; a 
     if OPTIONS[key].kind is Path:
         parsed = str(Path(value).expanduser().absolute())
     change(key, parsed)
-    console.print(f"{key} is {parsed} from now on, in {config_path()}", markup=False)
+    console.print(f"{key} is {parsed} from now on, in {config_path()}")
 
 
 def unset(key: Key) -> None:
@@ -71,7 +71,7 @@ def unset(key: Key) -> None:
     Example: outrider config unset verifier
     """
     change(key, None)
-    console.print(f"{key} is not set in {config_path()}", markup=False)
+    console.print(f"{key} is not set in {config_path()}")
 
 
 def _check(key: str, value: Value) -> None:

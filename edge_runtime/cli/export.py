@@ -70,9 +70,9 @@ def export(
     if json:
         print_json(facts(folder, is_here=is_here))
         return
-    console.print(f"{folder.name} {'was here already' if is_here else 'is made'}: {folder.path}", markup=False)
+    console.print(f"{folder.name} {'was here already' if is_here else 'is made'}: {folder.path}")
     for line in report_lines(folder.manifest.report or {}):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
 
 
 def named_recipe(name: str, options: dict[str, Any]) -> tuple[str, Recipe] | None:

@@ -14,5 +14,5 @@ def open_journal(*, is_needed: bool) -> Journal | None:
     except OutriderError as error:
         if is_needed:
             raise
-        console.print(f"outrider: nothing of this is kept: {error} [{error.code}]", markup=False)
+        console.print(f"outrider: nothing of this is kept: {error} [{error.code}]")
         return None

@@ -41,7 +41,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except OutriderError as error:
-            console.print(f"outrider: {error} [{error.code}]", markup=False)
+            console.print(f"outrider: {error} [{error.code}]")
             raise typer.Exit(error.exit_status) from None
         except OSError as error:
             tell_refused(error)
@@ -72,12 +72,11 @@ def tell_refused(error: OSError) -> None:
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
-        console.print("outrider: the output was closed [closed_pipe]", markup=False)
+        console.print("outrider: the output was closed [closed_pipe]")
         return
     what = error.filename or "a file or the output"
     console.print(
         f"outrider: {what} cannot be used ({error.strerror or error}); mend that and ask again [system_error]",
-        markup=False,
     )
 
 
@@ -163,5 +162,5 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            console.print("outrider: interrupted [interrupted]", markup=False)
+            console.print("outrider: interrupted [interrupted]")
         raise

@@ -20,7 +20,8 @@ from outrider.progress import Progress
 
 __all__ = ["console", "print_json", "show_progress", "write_private"]
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# What is told may hold anything: names, paths, texts. None of it is markup.
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -53,7 +54,7 @@ def show_progress() -> Iterator[Progress]:
         return
 
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console) as bars:
 
         def draw(stage: str, done: int, total: int) -> None:

@@ -44,4 +44,4 @@ def pull(
             }
         )
     else:
-        console.print(f"{folder.name} is ready in {folder.path}", markup=False)
+        console.print(f"{folder.name} is ready in {folder.path}")

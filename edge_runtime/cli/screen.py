@@ -39,7 +39,7 @@ class Screen:
         if isinstance(event, Alone):
             if not self._is_silent:
                 said = f"outrider: {event.reason}; meanwhile the drafter answers alone"
-                console.print(said, markup=False, style="dim")
+                console.print(said, style="dim")
         elif isinstance(event, Retracted):
             self._retract(event)
         elif isinstance(event, Piece):

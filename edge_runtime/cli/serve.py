@@ -107,8 +107,8 @@ def serve(
             listener.listen()  # whoever reads the next line may come at once
             url = url_of(listener, is_tls=api.tls is not None)
             console.print(f"models: {', '.join(modes.names)}", style="dim")
-            console.print(f"a page to chat: {url}/", style="dim", markup=False)
-            console.print(f"answering at {url}/v1  (Ctrl-C stops it)", markup=False)
+            console.print(f"a page to chat: {url}/", style="dim")
+            console.print(f"answering at {url}/v1  (Ctrl-C stops it)")
             configure_logs(formatter)
             server.run(sockets=[listener])
             console.print("stopped")

@@ -65,7 +65,7 @@ def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_jso
             which = f"{'All' if is_alone else 'The last'} {report.num_provisional} tokens are the drafter's own"
             console.print(which + ("; outrider sync has them verified" if is_kept else ""), style="dim")
     if finished.not_kept is not None:
-        console.print(f"outrider: this answer is not in the journal: {finished.not_kept}", markup=False)
+        console.print(f"outrider: this answer is not in the journal: {finished.not_kept}")
 
 
 def figures_of(report: Report) -> dict[str, object]:

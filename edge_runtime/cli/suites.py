@@ -136,7 +136,7 @@ def print_result(result: "Result", plots: Path | None) -> None:
         from benchmarks.plots import draw
 
         for path in draw(result, plots):
-            console.print(f"drawn: {path}", markup=False)
+            console.print(f"drawn: {path}")
     if not result.is_exact:
         raise typer.Exit(1)
 

@@ -56,7 +56,7 @@ def sync(
                     raise
                 except OutriderError as error:
                     has_failed = True
-                    console.print(f"outrider: answer {number}: {error} [{error.code}]", markup=False)
+                    console.print(f"outrider: answer {number}: {error} [{error.code}]")
                 else:
                     tell_resumed(generation, done, as_json=json)
     if has_failed:
@@ -92,4 +92,4 @@ def tell_resumed(before: Generation, done: tuple[str, Finished], *, as_json: boo
     else:
         print(f"answer {before.id}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     if finished.not_kept is not None:
-        console.print(f"outrider: answer {before.id} is not in the journal: {finished.not_kept}", markup=False)
+        console.print(f"outrider: answer {before.id} is not in the journal: {finished.not_kept}")

@@ -93,7 +93,7 @@ class Talk:
             except OutriderError as error:
                 if not self._reader.is_terminal:
                     raise
-                console.print(f"outrider: {error} [{error.code}]", markup=False)
+                console.print(f"outrider: {error} [{error.code}]")
 
     def _answer(self, message: str) -> None:
         """Ctrl-C stops the answer; what was said of it until then stays."""
@@ -194,7 +194,7 @@ class Talk:
 
 
 def _note(text: str) -> None:
-    console.print(text, markup=False, style="dim")
+    console.print(text, style="dim")
 
 
 def _figures(reports: list[Report]) -> str:

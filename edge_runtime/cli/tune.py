@@ -124,7 +124,7 @@ def tune(
     else:
         sys.stdout.write("\n".join(_lines(outcome, len(searched), unit, tuned)) + "\n")
         if path is not None:
-            console.print(f"written to {path}", markup=False, style="dim")
+            console.print(f"written to {path}", style="dim")
     if not outcome.is_exact:
         raise typer.Exit(1)
     if outcome.is_interrupted:

@@ -16,7 +16,7 @@ def find_tuned(how: str, *, target: str | None, verifier: str | None, drafter: s
     """The setting to use, told in a line, or why one is not. Raises what `choose_for` does."""
     tuned, notice = choose_for(how, target=target, verifier=verifier, drafter=drafter, threads=threads)
     if notice:
-        console.print(f"outrider: {notice}", markup=False)
+        console.print(f"outrider: {notice}")
     elif tuned is not None:
-        console.print(f"tuned: {tuned.name}", markup=False, style="dim")
+        console.print(f"tuned: {tuned.name}", style="dim")
     return tuned

@@ -110,8 +110,8 @@ def verifier(
             console.print(f"receipts are signed with key {signer.public_key.hex()}", style="dim")
             url = url_of(listener, is_tls=service.tls is not None)
             if site is not None:
-                console.print(f"the app for phones: {url}{site.start}", style="dim", markup=False)
-            console.print(f"{folder.name} verifies at {url}  (Ctrl-C stops it)", markup=False)
+                console.print(f"the app for phones: {url}{site.start}", style="dim")
+            console.print(f"{folder.name} verifies at {url}  (Ctrl-C stops it)")
             configure_logs(formatter)
             server.run(sockets=[listener])
             console.print("stopped")

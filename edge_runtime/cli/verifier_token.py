@@ -50,7 +50,7 @@ def list_tokens(
     for row in rows:
         sys.stdout.write("  ".join(row.values()) + "\n")
     if not rows:
-        console.print(f"no tokens in {file.path}; make one with: outrider verifier token add NAME", markup=False)
+        console.print(f"no tokens in {file.path}; make one with: outrider verifier token add NAME")
 
 
 def revoke(name: Annotated[str, typer.Argument(help="The token's name.")], tokens: File = None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.cli import output
 from tests.edge_runtime.cli.in_process import run
 
 COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
@@ -68,3 +69,15 @@ def test_a_prompt_from_a_closed_stream_is_an_empty_one() -> None:
     done = shell("<&-", "generate", "-")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("[empty_prompt]\n")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_stage_is_told_as_it_is_called(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kinds of prompts, files and models are called as their owners like."""
+    told = io.StringIO()
+    monkeypatch.setattr(output.console, "_file", told)
+    monkeypatch.setattr(output.console, "_force_terminal", is_terminal)
+    with output.show_progress() as progress:
+        progress("[/red] :dog: 1", 0, 2)
+        progress("[/red] :dog: 1", 2, 2)
+    assert "[/red] :dog: 1" in told.getvalue()
