@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from outrider.errors import InvalidParameter, MissingExtra
+from outrider.prompt_file import read_prompt_file
 
 __all__ = ["KINDS", "Prompt", "Selection", "held_out", "read_prompts", "select"]
 
 OWN = Path(__file__).parent / "prompts.jsonl"
 KINDS = ("code", "chat", "translation", "summary", "edit")
-FILE_KIND = "own"  # of lines that name none
-MAX_LINE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +26,6 @@ class Selection:
     kinds: tuple[str, ...] = ("code", "chat")
     count: int = 4
     file: Path | None = None
-
-
-class _Line(msgspec.Struct, frozen=True):
-    prompt: str
-    kind: str = FILE_KIND
 
 
 def select(selection: Selection) -> dict[str, list[Prompt]]:
@@ -67,27 +59,10 @@ def _spread_out(prompts: list[Prompt], count: int) -> list[Prompt]:
 
 
 def read_prompts(file: Path) -> list[Prompt]:
-    """One JSON object a line: `prompt`, and `kind` if you like; other fields and empty lines are passed over.
-
-    Raises InvalidParameter for a line that is something else, by its number.
-    """
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise InvalidParameter(f"{file} cannot be read ({error.strerror}); give a file of prompts") from None
-    prompts = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            read = msgspec.json.decode(line, type=_Line)
-        except (ValueError, RecursionError) as error:
-            raise InvalidParameter(
-                f'line {number} of {file} is no prompt ({error}); write objects like {{"prompt": "..."}}'
-            ) from None
-        if not read.prompt.strip() or not read.kind.strip():
-            raise InvalidParameter(f"line {number} of {file} has an empty prompt or kind; fill it in or take it out")
-        prompts.append(Prompt(f"{file.stem}/{number}", read.kind, read.prompt))
+    """Of a file of prompts, with the line as the id. Raises what `read_prompt_file` does, InvalidParameter for none."""
+    prompts = [
+        Prompt(f"{file.stem}/{number}", each.kind, each.prompt) for number, each in read_prompt_file(file).items()
+    ]
     if not prompts:
         raise InvalidParameter(f'{file} holds no prompts; write objects like {{"prompt": "..."}}, one a line')
     return prompts

@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 
 from outrider.errors import InvalidParameter
+from outrider.prompt_file import read_prompt_file
 
 __all__ = ["LEAST_HELD_OUT", "Prompt", "load_prompts", "split"]
 
 SEARCHED = 4  # prompts of a kind; the rest are held out
 LEAST_HELD_OUT = 6  # of all kinds: fewer say nothing with 95 % confidence
-MOST_BYTES = 1 << 20  # of a file
 
 CODE = [
     "Write a Python function that merges two sorted lists into one, without using sorted.",
@@ -53,29 +53,16 @@ class Prompt(msgspec.Struct, frozen=True):
     text: str
 
 
-class _Line(msgspec.Struct):
-    prompt: str
-    kind: str = "text"
-
-
 def load_prompts(which: str) -> list[Prompt]:
     """Our own ("code", "chat", "both"), or those of a file: a JSON object a line, with `prompt` and perhaps `kind`.
 
-    Each once. Raises InvalidParameter for a file that cannot be read, or leaves too few to prove anything on.
+    Each once. Raises what `read_prompt_file` does, and InvalidParameter for too few to prove anything on.
     """
     if which in OWN:
         return [Prompt(kind, text) for kind, texts in OWN[which].items() for text in texts]
-    try:
-        with Path(which).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise InvalidParameter(f"{which} is larger than {MOST_BYTES >> 20} MiB; give fewer prompts")
-        lines = [msgspec.json.decode(line, type=_Line) for line in content.splitlines() if line.strip()]
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidParameter(
-            f'{which} cannot be read ({error}); give code, chat, both, or a file of lines {{"prompt": "..."}}'
-        ) from None
-    prompts = list(dict.fromkeys(Prompt(line.kind, line.prompt) for line in lines if line.prompt.strip()))
+    if not Path(which).exists():
+        raise InvalidParameter(f"there is no file {which}; give code, chat, both, or a file of prompts")
+    prompts = list(dict.fromkeys(Prompt(each.kind, each.prompt) for each in read_prompt_file(Path(which)).values()))
     least = LEAST_HELD_OUT + 2
     if len(prompts) < least:
         raise InvalidParameter(f"{which} holds {len(prompts)} different prompts; give at least {least}")

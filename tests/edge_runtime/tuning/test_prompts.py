@@ -24,12 +24,12 @@ def test_a_file_is_split_without_a_prompt_on_both_sides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("no JSON", "cannot be read"),
-        ('{"prompt": 3}', "cannot be read"),
+        ("no JSON", "line 1 of .* is no prompt"),
+        ('{"prompt": 3}', "line 1 of .* is no prompt"),
         ('{"prompt": "one"}\n' * 9, "1 different prompts; give at least 8"),
         ("", "0 different"),
-        ("\xff", "cannot be read"),
-        ('{"prompt": "\xff"}', "cannot be read"),
+        ("\xff", "line 1 of .* is no prompt"),
+        ('\n{"prompt": "\xff"}', "line 2 of .* is no prompt"),
         ('{"prompt": "%s"}\n' % ("long " * 300_000), "larger than 1 MiB"),
         ("".join(f'{{"prompt": "{n}", "kind": "{n % 4}"}}\n' for n in range(8)), "leaves 4 prompts"),
         ("".join(f'{{"prompt": "{n}", "kind": "{n}"}}\n' for n in range(20)), "leaves 0 prompts"),
