@@ -20,7 +20,8 @@ from benchmarks.options import (
     TypingOptions,
     WireOptions,
 )
-from edge_runtime.cli.completion import model_names
+from edge_runtime.cli.asking import DrafterName
+from edge_runtime.cli.completion import drafter_names
 from edge_runtime.cli.suites import Asked, Plots, Prepared, numbers, print_result, suite, words
 from outrider.errors import InvalidParameter
 
@@ -34,16 +35,15 @@ def listed(values: tuple[Any, ...]) -> str:
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
-Drafter = Annotated[str, typer.Option(help="Who guesses ahead: auto, lookup or a model.", autocompletion=model_names)]
-
-
 @suite(PairOptions)
 def pair(
     asked: Asked[PairOptions],
     drafter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Who guesses ahead: lookup, auto or a model; repeatable.", show_default=", ".join(PairOptions.drafters)
+            help="Who guesses ahead: auto, lookup, a model, or lookup+MODEL; repeatable.",
+            show_default=", ".join(PairOptions.drafters),
+            autocompletion=drafter_names,
         ),
     ] = None,
     also: Annotated[
@@ -78,7 +78,7 @@ def pair(
 @suite(LinkOptions)
 def link(
     asked: Asked[LinkOptions],
-    drafter: Drafter = LinkOptions.drafter,
+    drafter: DrafterName = LinkOptions.drafter,
     rtt: Annotated[str, typer.Option(help="Round trips in milliseconds, with commas.")] = listed(LinkOptions.rtts_ms),
     kbit: Annotated[float, typer.Option(min=0, help="Kilobits a second each way; 0 sets no limit.")] = (
         LinkOptions.kbit_per_s
@@ -99,7 +99,7 @@ def link(
 @suite(ServiceOptions)
 def service(
     asked: Asked[ServiceOptions],
-    drafter: Drafter = ServiceOptions.drafter,
+    drafter: DrafterName = ServiceOptions.drafter,
     sessions: Annotated[str, typer.Option(help="Devices at once, with commas.")] = listed(ServiceOptions.sessions),
     streams: Annotated[int, typer.Option(min=1, help="Devices at once of the run without a model.")] = (
         ServiceOptions.num_streams
@@ -152,7 +152,7 @@ def wire(
 @suite(TypingOptions)
 def typing(
     asked: Asked[TypingOptions],
-    drafter: Drafter = TypingOptions.drafter,
+    drafter: DrafterName = TypingOptions.drafter,
 ) -> Prepared:
     """A recorded typing session against the endpoint for editors: how soon a line is suggested to who types.
 
