@@ -102,7 +102,7 @@ class SimulatedVerifier:
             new_name=lambda: f"{len(self._numbers):06}",  # of sessions that waited equally long names decide
         )
         self.verifier.on_pass.append(self._passed)
-        self.num_passes = self.num_rows = self.num_turns = 0
+        self.num_rows = 0
         self._names: dict[int, str] = {}
         self._numbers: dict[str, int] = {}
 
@@ -111,9 +111,7 @@ class SimulatedVerifier:
         return self._engine.busy_ms
 
     def _passed(self, report: PassReport) -> None:
-        self.num_passes += 1
         self.num_rows += report.num_rows
-        self.num_turns += report.num_sessions
 
     def receive(self, number: int, message: Up, now_ms: float) -> None:
         self._engine.now_ms = now_ms

@@ -23,10 +23,6 @@ class Trace(msgspec.Struct, frozen=True):
         """For `simulate`, whose vocabulary is small: only whether guesses are right counts there."""
         return Text([token_id % N_VOCAB for token_id in self.token_ids], self.agrees, self.confidences)
 
-    @property
-    def agreement(self) -> float:
-        return sum(self.agrees) / len(self.agrees) if self.agrees else 0.0
-
 
 def run_lengths(agrees: list[bool]) -> list[int]:
     """How many guesses in a row were right before each miss, 0 where a miss follows a miss; and after the last one.

@@ -17,7 +17,6 @@ __all__ = ["DEVICE", "OWN", "UNKNOWN_COST", "UNKNOWN_MS", "DraftGuard", "Session
 SLACK_PASSES = 8.0
 EARNED_BACK = 0.02  # of a plain pass
 RATE_FADE = 0.9
-UNKNOWN_CONFIDENCE = 0.75
 UNKNOWN_MS = {rows: 1 + 0.05 * (rows - 1) for rows in range(1, 33)}  # where nothing was measured, in plain passes
 UNKNOWN_COST = PassCost(UNKNOWN_MS)
 DEVICE, OWN = "device", "lookup"  # who drafts: their drafts of one confidence are not alike
