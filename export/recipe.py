@@ -12,6 +12,7 @@ import msgspec
 from export import gguf, onnx
 from export.corpus import STDLIB
 from outrider.errors import InvalidParameter
+from outrider.user_path import user_path
 
 __all__ = ["Recipe", "Trim", "load_recipe", "make_recipe"]
 
@@ -115,7 +116,7 @@ def make_recipe(
 
 
 def whole_path(name: str) -> str:
-    path = Path(name).expanduser()
+    path = user_path(name)
     return str(path.resolve()) if path.exists() else name
 
 

@@ -25,6 +25,7 @@ from outrider.gguf_header import is_gguf
 from outrider.install import HF_FILES, install_gguf, install_hf
 from outrider.manifest import MANIFEST, ModelFolder, Source, file_sha256, load_folder
 from outrider.progress import Progress, silent
+from outrider.user_path import user_path
 
 __all__ = [
     "cards",
@@ -45,7 +46,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95}){1,7}",
 def home() -> Path:
     """The store: OUTRIDER_HOME, else that of the checkout this runs from, else the user's data folder."""
     if chosen := os.environ.get("OUTRIDER_HOME"):
-        return Path(chosen).expanduser()
+        return user_path(chosen)
     if (source := checkout()) is not None:
         return source / "models" / "store"
     return Path(platformdirs.user_data_dir("outrider", appauthor=False))
@@ -125,9 +126,9 @@ def _complete(folder: ModelFolder) -> ModelFolder:
 
 def _existing_path(name: str) -> Path | None:
     try:
-        path = Path(name).expanduser()
+        path = user_path(name)
         return path if name and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, an unknown user's home: no path of this disk
+    except (OSError, ValueError):  # too long, a zero byte: no path of this disk
         return None
 
 

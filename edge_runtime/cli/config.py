@@ -12,6 +12,7 @@ from edge_runtime.links import WebSocketLink
 from edge_runtime.options import check_request
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
+from outrider.user_path import user_path
 
 __all__ = ["COMMANDS"]
 
@@ -60,7 +61,7 @@ def set_value(key: Key, value: Annotated[str, typer.Argument(help="Its value; a 
     parsed = parse(key, value)
     _check(key, parsed)
     if OPTIONS[key].kind is Path:
-        parsed = str(Path(value).expanduser().absolute())
+        parsed = str(user_path(value).absolute())
     change(key, parsed)
     console.print(f"{key} is {parsed} from now on, in {config_path()}")
 

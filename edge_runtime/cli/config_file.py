@@ -15,6 +15,7 @@ import platformdirs
 
 from edge_runtime.cli.access import TOKEN_VARIABLE
 from outrider.errors import InvalidParameter
+from outrider.user_path import user_path
 from outrider.whole_file import write_whole
 
 __all__ = ["FILE_VARIABLE", "OPTIONS", "Option", "Value", "change", "config_path", "defaults", "load", "parse"]
@@ -52,7 +53,7 @@ def config_path() -> Path:
     """OUTRIDER_CONFIG, or config.toml in the user's configuration folder."""
     chosen = os.environ.get(FILE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return user_path(chosen)
     return Path(platformdirs.user_config_dir("outrider", appauthor=False)) / "config.toml"
 
 
@@ -79,13 +80,13 @@ def defaults() -> dict[str, dict[str, Value]]:
         if os.environ.get(variable):
             values[key] = _checked(key, _read(key, os.environ[variable]), variable)
             if OPTIONS[key].kind is Path:
-                values[key] = str(Path(str(values[key])).expanduser().absolute())
+                values[key] = str(user_path(str(values[key])).absolute())
     if os.environ.get(TOKEN_VARIABLE):
         values.pop("token_file", None)  # the environment's token wins over the file's
     found: dict[str, dict[str, Value]] = {}
     for key, value in values.items():
         if OPTIONS[key].kind is Path:
-            value = str(folder / Path(str(value)).expanduser())
+            value = str(folder / user_path(str(value)))
         for command in OPTIONS[key].commands:
             found.setdefault(command, {})[key] = value
     return found

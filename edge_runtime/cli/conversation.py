@@ -31,7 +31,9 @@ class Conversation:
 
     @classmethod
     def begin(cls, journal: Journal | None, name: str | None, system: str | None) -> Self:
-        """A new one. Raises InvalidParameter for a name that is taken."""
+        """A new one. Raises InvalidParameter for a name that is taken, or that nobody could read."""
+        if name is not None and not (name.strip() and name.isprintable()):
+            raise InvalidParameter(f"a conversation cannot be called {name!r}; give a name that can be printed")
         taken = {conversation.name for conversation in journal.conversations()} if journal else set()
         if name in taken:
             raise InvalidParameter(f"there is a conversation {name!r} already; go on with it: --continue {name}")

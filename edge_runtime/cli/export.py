@@ -13,6 +13,7 @@ from export.recipe import Recipe, load_recipe, make_recipe
 from outrider import catalog
 from outrider.errors import InvalidParameter
 from outrider.manifest import ModelFolder
+from outrider.user_path import user_path
 
 __all__ = ["export"]
 
@@ -63,7 +64,7 @@ def export(
         "target": target,
     }
     result_name, recipe = named_recipe(name, options) or from_options(name, options)
-    destination = (output or catalog.home() / result_name).expanduser()
+    destination = user_path(output or catalog.home() / result_name)
     is_here = not force and present(destination, recipe) is not None
     with show_progress() as progress:
         folder = build(result_name, recipe, destination, progress, is_forced=force, has_report=not no_report)
@@ -90,7 +91,7 @@ def named_recipe(name: str, options: dict[str, Any]) -> tuple[str, Recipe] | Non
 def from_options(name: str, options: dict[str, Any]) -> tuple[str, Recipe]:
     """A recipe from the options, and a name for its result that tells results apart."""
     recipe = make_recipe(name, **options)
-    base = Path(name).expanduser()
+    base = user_path(name)
     stem = base.stem if base.suffix == ".gguf" else base.name if base.exists() else name
     trimmed = f"trim{recipe.trim.num_tokens}" if recipe.trim else None
     blocks = f"block{recipe.block_size}" if recipe.block_size else None

@@ -7,7 +7,6 @@ import asyncio
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from edge_runtime.cli.chat_modes import MODES, Modes
 from edge_runtime.cli.conversation import Conversation
@@ -21,6 +20,7 @@ from edge_runtime.options import Options
 from edge_runtime.report import Report
 from outrider.choice import SamplingParams
 from outrider.errors import InvalidParameter, JournalBusy, OutriderError
+from outrider.user_path import user_path
 
 __all__ = ["COMMANDS", "Talk"]
 
@@ -179,7 +179,7 @@ class Talk:
             self._conversation.reload()
 
     def _save(self, file: str) -> None:
-        self._conversation.save(Path(file).expanduser())
+        self._conversation.save(user_path(file))
         _note(f"{len(self._conversation.messages)} messages are in {file}")
 
     def _new(self) -> None:

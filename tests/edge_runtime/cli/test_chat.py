@@ -185,6 +185,10 @@ def test_names_are_taken_once_and_known_later(run: Run) -> None:
     again = run("chat", "trip", *TINY, stdin="hello\n")
     assert again.returncode == 2
     assert "--continue trip" in again.stderr
+    for name in ("", "a\nb", "\udcff"):
+        refused = run("chat", name, *TINY, stdin="hello\n")
+        assert refused.returncode == 2
+        assert "cannot be called" in refused.stderr
     unknown = run("chat", "--continue", "trap", *TINY)
     assert unknown.returncode == 2
     assert "the latest: trip" in unknown.stderr

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.cli.config_file import OPTIONS, config_path, defaults
+from edge_runtime.cli.config_file import OPTIONS, config_path, defaults, load
 from edge_runtime.cli.main import COMMANDS, LazyGroup
+from outrider import catalog
 from tests.edge_runtime.cli.test_generate import Run, _use_home, home, run
 
 __all__ = ["_use_home", "home", "run"]  # fixtures
@@ -60,6 +61,13 @@ def test_the_environment_s_token_wins_and_a_token_goes_with_its_verifier(
     assert "[link_lost]" in other.stderr
     monkeypatch.setenv("OUTRIDER_TOKEN", "abc")
     assert "token_file" not in defaults()["sync"]
+
+
+def test_a_home_of_nobody_is_a_folder_of_that_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("config", "set", "token_file", "~nobody-here/token").returncode == 0
+    assert str(load()["token_file"]).endswith("/~nobody-here/token")
+    monkeypatch.setenv("OUTRIDER_HOME", "~nobody-here")
+    assert catalog.home() == Path("~nobody-here")
 
 
 def test_other_lines_stay_as_they_are(run: Run) -> None:
