@@ -37,7 +37,7 @@ def show(
         print_json({"file": str(config_path()), "values": values})
         return
     for key, value in values.items():
-        sys.stdout.write(f"{key} = {value}\n")
+        sys.stdout.write(f"{key} = {_told(value)}\n")
     head = f"in {config_path()}; also" if values else f"nothing is set in {config_path()};"
     console.print(f"{head} to be set:", style="dim")
     for key, option in OPTIONS.items():
@@ -63,7 +63,7 @@ def set_value(key: Key, value: Annotated[str, typer.Argument(help="Its value; a 
     if OPTIONS[key].kind is Path:
         parsed = str(user_path(value).absolute())
     change(key, parsed)
-    console.print(f"{key} is {parsed} from now on, in {config_path()}")
+    console.print(f"{key} is {_told(parsed)} from now on, in {config_path()}")
 
 
 def unset(key: Key) -> None:
@@ -73,6 +73,11 @@ def unset(key: Key) -> None:
     """
     change(key, None)
     console.print(f"{key} is not set in {config_path()}")
+
+
+def _told(value: Value) -> str:
+    """As it is given on a command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check(key: str, value: Value) -> None:

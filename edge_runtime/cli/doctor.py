@@ -20,6 +20,7 @@ from edge_runtime.cli.config_file import config_path, load
 from edge_runtime.cli.output import print_json, show_progress
 from edge_runtime.cli.tuned import TunedOption
 from edge_runtime.tuning.stored import Tuned, choose_for
+from outrider.errors import NotHere, UnknownModel
 
 __all__ = ["doctor"]
 
@@ -53,7 +54,10 @@ def doctor(
     in_use: list[Tuned] = []
 
     def look_for_tuned() -> Iterator[Finding]:
-        found, notice = choose_for(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
+        try:
+            found, notice = choose_for(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
+        except (NotHere, UnknownModel):
+            return  # for a target that is not here nothing is tuned; the choice tells of it
         in_use.extend([found] if found else [])
         yield from tell_tuned(found, notice)
 

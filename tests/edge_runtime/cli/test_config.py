@@ -29,6 +29,9 @@ def test_what_is_set_is_the_default_of_commands_until_it_is_unset(run: Run) -> N
     shown = run("config", "show", "--json")
     assert json.loads(shown.stdout)["values"]["threads"] == 1
     assert run("config", "show").stdout == "target = tiny\ndrafter = none\nthreads = 1\ncontext = 256\n"
+    assert "past is true from now on" in run("config", "set", "past", "True").stderr
+    assert run("config", "show").stdout.endswith("\npast = true\n")
+    assert run("config", "unset", "past").returncode == 0
     assert run("config", "path").stdout == f"{config_path()}\n"
     told = run(*ASK)
     assert told.returncode == 0, told.stderr

@@ -73,6 +73,7 @@ def test_a_person_reads_lines_with_what_to_do(run: Run) -> None:
     done = run("doctor", "--quick")
     assert done.returncode == 1
     assert "broken  target" in done.stdout
+    assert done.stdout.count("broken") == 1  # what is not here is told once
     assert "-> outrider export qwen2.5-coder-1.5b-onnx\n" in done.stdout
     assert "It would choose: nothing" in done.stdout
     well = run("doctor", "--quick", "--target", "tiny")
