@@ -46,7 +46,8 @@ class View:
                 taken.setdefault(rows, []).append(elapsed_ms)
         profile_ms = self.details.profile_ms
         found = {rows: statistics.median(each) for rows, each in taken.items() if len(each) >= FEW}
-        scale = statistics.median(ms / profile_ms[rows] for rows, ms in found.items() if rows in profile_ms)
+        scales = [ms / profile_ms[rows] for rows, ms in found.items() if rows in profile_ms]
+        scale = statistics.median(scales) if scales else 1.0
         return {rows: found.get(rows, ms * scale) for rows, ms in profile_ms.items()}
 
     def waited(self, way: str) -> float:

@@ -66,8 +66,8 @@ def pair(
     is_default = asked.options.target == PairOptions.target
     options = replace(
         asked.options,
-        drafters=tuple(drafter) if drafter else PairOptions.drafters if is_default else ("lookup",),
-        also=tuple(also) if also else PairOptions.also if is_default else (),
+        drafters=tuple(dict.fromkeys(drafter)) if drafter else PairOptions.drafters if is_default else ("lookup",),
+        also=tuple(dict.fromkeys(also)) if also else PairOptions.also if is_default else (),
         peers=peers,
     )
     # They read the default target's weights: with another target they would answer in another vocabulary.
@@ -130,7 +130,7 @@ def export(
     """
     from benchmarks.export import run
 
-    return run, replace(asked.options, drafters=tuple(drafter or ()))
+    return run, replace(asked.options, drafters=tuple(dict.fromkeys(drafter or ())))
 
 
 @suite(WireOptions)

@@ -256,5 +256,9 @@ def test_tables_say_ratios_costs_and_whether_all_said_the_same() -> None:
     assert View(waiting).waited(ALONE) == pytest.approx(0.1)
     assert "Not a quiet machine" in "\n".join(lines(waiting))
 
+    short = [msgspec.structs.replace(run, more=run.more | {"rows": [], "pass_ms": []}) for run in whole.runs]
+    assert View(result(*short)).pass_ms()[1] == 50.0  # answers of one token: no pass but the prompt's
+    assert "| code, ahead (ours) | 2.10 |" in "\n".join(lines(result(*short)))
+
     broken = [measured(way, speed) for way, speed in SPEEDS.items()]
     assert not result(*broken[:3], measured(AHEAD, 21.0, [1, 2, 4])).is_exact
