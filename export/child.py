@@ -41,8 +41,10 @@ def run_child(module: str, job: bytes, work: Path, progress: Progress) -> None:
 
     Raises DiskFull, EngineError (killed, most often for want of memory) or InvalidModel with the child's last line.
     """
+    # An empty part of the path would be the working folder.
+    paths = filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
         "HF_HUB_OFFLINE": "1",

@@ -22,7 +22,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(body: str, job: bytes = b"") -> list[tuple[str, int, int]]:
         told: list[tuple[str, int, int]] = []
         (tmp_path / "made_up_child.py").write_text(CODE.format(body=body))
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.delenv("PYTHONPATH", raising=False)  # as most people have it
+        monkeypatch.setattr(child, "__file__", str(tmp_path / "export" / "child.py"))
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
         run_child("made_up_child", job, work, lambda *stage: told.append(stage))
