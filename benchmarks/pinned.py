@@ -42,6 +42,7 @@ class Pinned:
         can_pin = hasattr(os, "sched_setaffinity")
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             self._module,
             stdin=asyncio.subprocess.PIPE,

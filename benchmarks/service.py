@@ -78,7 +78,7 @@ class Devices:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.devices"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-P", "-m", "benchmarks.devices"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         return self
 

@@ -52,7 +52,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Iterator[int]:
     scratch = folder / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)  # what an interrupted pip left
     scratch.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--progress-bar", "off", "--no-input"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--progress-bar", "off", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
     command += ["--retries", "2", "--timeout", "20", "--dest", str(folder), requirement]
     log = folder / "pip.log"

@@ -14,7 +14,7 @@ LIMIT_S = 300.0
 
 def run_child(module: str, *arguments: str) -> tuple[list[str], str]:
     """Its lines on standard output, and how it ended: "" well, else in words. Raises EngineError when it hangs."""
-    command = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
+    command = [sys.executable, "-P", "-c", f"from {module} import main; main()", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:

@@ -112,6 +112,8 @@ def test_libraries_that_fail_are_named_and_the_others_still_tried(
     folder.mkdir()
     (folder / "failing_library.py").write_text("raise OSError('wrong\\nprocessor')")
     (folder / "crashing_library.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    (tmp_path / "email.py").write_text("raise OSError('a file of the folder that the user is in')")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
     monkeypatch.syspath_prepend(folder)
     extras = {
