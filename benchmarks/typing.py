@@ -17,6 +17,7 @@ from benchmarks.typist import HANG_S, LIMIT_S, Suggested, keys, replay, suggest
 from benchmarks.ways import profiles
 from edge_runtime.api import ApiSettings, Modes, create_api_server
 from edge_runtime.runtime import Runtime
+from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.progress import Progress, silent
 
@@ -37,10 +38,11 @@ def run(options: TypingOptions, command: Sequence[str], progress: Progress = sil
         typed = keys()[: options.num_keys]
         settings = EngineSettings(num_threads=options.threads, max_context=MAX_CONTEXT)
         progress("loading", 0, 0)
+        folder = catalog.find(options.target)
         with Runtime.local(options.target, options.drafter, settings) as runtime:
             for way, limit_s in zip(WAYS, (LIMIT_S, LIMIT_S / 2), strict=True):
                 is_paced = way is WAYS[0]
-                with _endpoint(runtime) as url:
+                with _endpoint(runtime, min(MAX_CONTEXT, folder.manifest.max_context)) as url:
                     if is_paced:
                         suggest(url, typed[0].body(), HANG_S)  # as a plugin does when a file is opened
                     found = replay(url, typed, is_paced=is_paced, limit_s=limit_s, progress=progress)
@@ -50,8 +52,8 @@ def run(options: TypingOptions, command: Sequence[str], progress: Progress = sil
 
 
 @contextmanager
-def _endpoint(runtime: Runtime) -> Iterator[str]:
-    modes = Modes(runtime, is_remote=False, max_context=MAX_CONTEXT)
+def _endpoint(runtime: Runtime, max_context: int) -> Iterator[str]:
+    modes = Modes(runtime, is_remote=False, max_context=max_context)
     with running(create_api_server(modes, UNHURRIED)) as address:
         yield f"http://{address}"
 

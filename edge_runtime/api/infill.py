@@ -26,6 +26,7 @@ from outrider.stops import StopStrings
 __all__ = ["InfillWriter"]
 
 MAX_TOKENS = 128  # where nobody says
+SPARE = 64  # positions that a target keeps to itself, to pad its passes with, and some
 StopType = Literal["eos", "word", "limit"]
 
 
@@ -158,7 +159,7 @@ def _asked(wish: InfillRequest, mode: Mode, *, is_strict: bool) -> AskedGap:
         wish.input_suffix or "",
         [(file.filename, file.text) for file in wish.input_extra or []],
     )
-    room = mode.max_context - min(max_tokens, mode.max_context // 4) - 1
+    room = mode.max_context - min(max(max_tokens, SPARE), mode.max_context // 4) - 1
     # Without chance filters change nothing; leaving them out makes answers that are equal known as such.
     params = SamplingParams(temperature, seed=seed, **given) if temperature else SamplingParams()
     return AskedGap(mode, gap, params, max(1, max_tokens), room, is_strict)

@@ -99,7 +99,10 @@ def serve(
                     verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal, knobs=knobs
                 )
         with runtime:
-            name = catalog.find(target or DEFAULT_TARGET).name if target or verifier is None else ""
+            name = ""
+            if target or verifier is None:
+                manifest = catalog.find(target or DEFAULT_TARGET).manifest
+                name, context = manifest.name, min(context, manifest.max_context)
             is_remote = verifier is not None
             modes = Modes(runtime, is_remote=is_remote, model=name, max_context=context, journal=journal)
             server = create_api_server(modes, api)

@@ -39,7 +39,7 @@ def _use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def command(*words: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """Gives the address that it says it answers at."""
-    process = Forked(["outrider", *words, "--port", "0", *TINY], stderr=subprocess.PIPE, text=True)
+    process = Forked(["outrider", words[0], "--port", "0", *TINY, *words[1:]], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         for line in process.stderr:
@@ -67,6 +67,18 @@ def test_a_pair_answers_and_stops_when_told() -> None:
     assert "Traceback" not in said
     assert "hello" not in said
     assert "/v1/chat/completions" in said  # a line for each request
+
+
+@pytest.mark.parametrize("context", ["512", "4096"])  # less than the model holds, and more
+def test_a_file_that_fills_the_context_is_cut_and_not_refused(context: str) -> None:
+    words = ("serve", "--target", "tiny", "--drafter", "lookup", "--context", context)
+    long = {"input_prefix": "x = 1; " * 9000, "input_suffix": "y = 2; " * 9000}
+    with command(*words) as (url, _):
+        for count in (0, 3):
+            address = url.removesuffix("/v1") + "/infill"
+            answer = httpx.post(address, json=long | {"n_predict": count}, timeout=LIMIT_S)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["truncated"] is True
 
 
 def test_every_mode_of_a_device_with_a_verifier(
