@@ -107,6 +107,8 @@ def suggest(url: str, body: dict[str, Any], wait_s: float) -> Suggested:
             if not line.startswith(b"data: "):
                 continue
             told = json.loads(line.removeprefix(b"data: "))
+            if "error" in told:
+                raise InvalidParameter(f"the endpoint breaks off ({told['error']['message']})")
             pieces += [told["content"]] if told["content"] else []
             first_s = elapsed_s if first_s is None else first_s
             if first_line_s is None and ("\n" in "".join(pieces).lstrip() or told["stop"]):

@@ -159,7 +159,7 @@ def _asked(wish: InfillRequest, mode: Mode, *, is_strict: bool) -> AskedGap:
         wish.input_suffix or "",
         [(file.filename, file.text) for file in wish.input_extra or []],
     )
-    room = mode.max_context - min(max(max_tokens, SPARE), mode.max_context // 4) - 1
+    room = mode.max_context - min(max_tokens + SPARE, mode.max_context // 4) - 1
     # Without chance filters change nothing; leaving them out makes answers that are equal known as such.
     params = SamplingParams(temperature, seed=seed, **given) if temperature else SamplingParams()
     return AskedGap(mode, gap, params, max(1, max_tokens), room, is_strict)

@@ -74,9 +74,9 @@ def test_a_file_that_fills_the_context_is_cut_and_not_refused(context: str) -> N
     words = ("serve", "--target", "tiny", "--drafter", "lookup", "--context", context)
     long = {"input_prefix": "x = 1; " * 9000, "input_suffix": "y = 2; " * 9000}
     with command(*words) as (url, _):
-        for count in (0, 3):
+        for over in ({"n_predict": 0}, {"n_predict": 3}, {"n_predict": 32, "prompt": "hello_h"}):
             address = url.removesuffix("/v1") + "/infill"
-            answer = httpx.post(address, json=long | {"n_predict": count}, timeout=LIMIT_S)
+            answer = httpx.post(address, json=long | over, timeout=LIMIT_S)
             assert answer.status_code == 200, answer.text
             assert answer.json()["truncated"] is True
 
