@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.cli.config_file import OPTIONS, config_path, defaults
-from edge_runtime.cli.main import COMMANDS, LazyGroup
+from edge_runtime.cli.frame import COMMANDS, LazyGroup
 from tests.edge_runtime.cli.test_generate import Run, _use_home, home, run
 
 __all__ = ["_use_home", "home", "run"]  # fixtures

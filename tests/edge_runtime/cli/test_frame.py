@@ -68,3 +68,30 @@ def test_a_prompt_from_a_closed_stream_is_an_empty_one() -> None:
     done = shell("<&-", "generate", "-")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("[empty_prompt]\n")
+
+
+CTRL_C_AT = """
+import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+module = sys.argv.pop()
+
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+sys.meta_path.insert(0, Finder())
+from edge_runtime.cli import main
+
+sys.argv.append("models")
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "rich.console", "edge_runtime.cli.models"])
+def test_ctrl_c_before_anything_is_loaded_is_one_line(module: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CTRL_C_AT, module], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "outrider: interrupted [interrupted]\n")

@@ -18,9 +18,8 @@ from edge_runtime.cli.config_file import OPTIONS, defaults
 from edge_runtime.cli.output import console
 from outrider.errors import OutriderError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
-INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "tune", "doctor")
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
@@ -36,7 +35,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """The command with every error that a person can meet told in one line."""
 
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def told(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
@@ -47,7 +46,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             tell_refused(error)
             raise typer.Exit(1) from None
 
-    return run
+    return told
 
 
 @functools.cache
@@ -79,13 +78,6 @@ def tell_refused(error: OSError) -> None:
         f"outrider: {what} cannot be used ({error.strerror or error}); mend that and ask again [system_error]",
         markup=False,
     )
-
-
-def fill_closed_streams() -> None:
-    """A standard stream that the caller closed becomes the null device: its number would be the next file's."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 class LazyGroup(TyperGroup):
@@ -153,15 +145,10 @@ def outrider(
             raise
 
 
-def main() -> None:
-    """Entry point of `outrider`."""
-    fill_closed_streams()
+def run() -> None:
+    """What was asked for on the command line, until it ends in an exit status."""
     try:
         app()
     except OSError as error:  # outside of commands: a page of help that found no room
         tell_refused(error)
         sys.exit(1)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            console.print("outrider: interrupted [interrupted]", markup=False)
-        raise
