@@ -22,6 +22,7 @@ __all__ = ["app", "run"]
 
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "tune", "doctor")
+OF_VERIFIERS = ("token_file", "ca_file", "client_cert")  # options
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
     "bench": "Measure what this program gives on this machine, beside what others give.",
@@ -102,11 +103,12 @@ class ConfiguredCommand(TyperCommand):
     """A command whose options may have defaults of the user's own."""
 
     def invoke(self, ctx: Any) -> Any:
-        """A token that was kept for one verifier is not shown to another."""
-        sources = {name: ctx.get_parameter_source(name) for name in ("verifier", "token_file")}
-        is_default = {name: source is not None and source.name == "DEFAULT_MAP" for name, source in sources.items()}
-        if is_default["token_file"] and not is_default["verifier"]:
-            ctx.params["token_file"] = None
+        """What was kept for verifiers is nothing where none is asked, and one's token is not shown to another."""
+        sources = {name: ctx.get_parameter_source(name) for name in ("verifier", *OF_VERIFIERS)}
+        kept = {name for name, source in sources.items() if source is not None and source.name == "DEFAULT_MAP"}
+        for name in kept.intersection(OF_VERIFIERS):
+            if ctx.params.get("verifier") is None or (name == "token_file" and "verifier" not in kept):
+                ctx.params[name] = None
         return super().invoke(ctx)
 
 

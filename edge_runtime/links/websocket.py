@@ -181,7 +181,7 @@ class WebSocketLink:
         )
 
     def _hung_up(self) -> LinkLost:
-        """While the link was opened: a verifier that wants more of TLS than it was given and one that dies look alike."""
+        """While the link was opened: one that wants more of TLS than it was given and one that dies look alike."""
         is_plain = self._url.startswith("ws:")
         hint = "if it speaks TLS give https://" if is_plain else "if it wants a certificate of yours give --client-cert"
         return LinkLost(f"{self._address} hung up before it answered; {hint}, else check it and try again")

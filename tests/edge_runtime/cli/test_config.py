@@ -62,6 +62,12 @@ def test_the_environment_s_token_wins_and_a_token_goes_with_its_verifier(
     assert "token_file" not in defaults()["sync"]
 
 
+def test_what_is_kept_for_verifiers_is_nothing_where_none_is_asked(run: Run) -> None:
+    config_path().write_text('ca_file = "no.pem"\ntarget = "tiny"\n')
+    assert run(*ASK, "--drafter", "none").returncode == 0
+    assert "TLS files" in run(*ASK, "--verifier", "https://127.0.0.1:1").stderr
+
+
 def test_other_lines_stay_as_they_are(run: Run) -> None:
     config_path().write_text('# mine\nthreads = 2  # two\n\ntarget = "tiny"\n')
     assert run("config", "set", "threads", "1").returncode == 0
