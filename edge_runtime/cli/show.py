@@ -54,11 +54,14 @@ def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_jso
         console.print()
         is_alone = report.num_provisional and not report.num_tokens
         if not is_alone:
+            rate, when = f"{report.tokens_per_s:.1f} tokens/s, ", "first token"
+            if not report.tokens_per_s:  # one token, or a search, whose answer comes when it is over
+                rate, when = "", "all"
             console.print(
-                f"{report.num_tokens} tokens, {report.tokens_per_s:.1f} tokens/s, "
+                f"{report.num_tokens} tokens, {rate}"
                 f"{report.tokens_per_pass:.2f} tokens per pass, "
                 f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
-                f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
+                f"{report.bytes_per_token:.1f} bytes a token, {when} after {report.first_token_ms:.0f} ms",
                 style="dim",
             )
         if report.num_provisional:
@@ -84,7 +87,7 @@ def figures_of(report: Report) -> dict[str, object]:
             "bytes_down": report.bytes_down,
         },
         "times": {"first_token_ms": report.first_token_ms, "total_ms": report.total_ms},
-        "tokens_per_s": report.tokens_per_s,
+        "tokens_per_s": report.tokens_per_s or None,
         "tokens_per_pass": report.tokens_per_pass,
         "acceptance": report.acceptance,
         "bytes_per_token": report.bytes_per_token,
