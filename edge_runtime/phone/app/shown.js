@@ -39,11 +39,13 @@ export class Shown {
     clear();
   }
 
-  tellState({ id, provisionalIds, finish }, isUnderWay) {
+  tellState({ id, verifiedIds, provisionalIds, finish, refusal }, isUnderWay) {
     const note = this.#views.get(id)?.note;
     if (!note) return; // of another conversation
     const isDone = finish || isUnderWay;
-    note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : isDone ? "" : "Not finished.";
+    const state = provisionalIds.length ? "Provisional: this device answered alone." : isDone ? "" : "Not finished.";
+    const isEmpty = !verifiedIds.length && !provisionalIds.length;
+    note.textContent = refusal ? `${isEmpty ? "Not answered" : "Unverified, and stays so"}: ${refusal}.` : state;
     note.hidden = !note.textContent;
   }
 
