@@ -73,10 +73,8 @@ def check_journal() -> Iterator[Finding]:
     waiting = sum(one.num_provisional for one in conversations)
     cut_short = sum(one.num_unfinished for one in conversations)
     if waiting or cut_short:
-        detail = (
-            f"waiting for a verifier: {_counted(waiting, 'provisional token')}, {_counted(cut_short, 'answer')} cut short"
-        )
-        yield Finding("journal", "note", detail, "outrider sync --verifier ADDRESS")
+        waits = f"{_counted(waiting, 'provisional token')}, {_counted(cut_short, 'answer')} cut short"
+        yield Finding("journal", "note", f"waiting for a verifier: {waits}", "outrider sync --verifier ADDRESS")
 
 
 def _counted(number: int, noun: str) -> str:
