@@ -106,7 +106,7 @@ def test_a_whole_conversation(page: Any, device: Device) -> None:
     page.locator("#new").click()
     expect(page.locator("article")).to_have_count(0)
     expect(page.locator("#hint")).to_be_visible()
-    assert set(page.locator("dd").all_text_contents()) == {"–"}
+    assert set(page.locator("dd").all_text_contents()) == {"\u2013"}
     expect(page.locator("#strip .drafted, #strip .own")).to_have_count(0)
 
 
@@ -213,7 +213,7 @@ def test_enter_amid_an_answer_sends_nothing_and_says_why(page: Any, device: Devi
     page.keyboard.press("Alt+N")  # what comes of the answer after that draws nothing
     expect(page.locator("#wait")).to_be_hidden()
     expect(page.locator("#status")).to_have_text("New conversation")
-    assert set(page.locator("dd").all_text_contents()) == {"–"}
+    assert set(page.locator("dd").all_text_contents()) == {"\u2013"}
     expect(page.locator("#strip .drafted, #strip .own, #strip .ahead")).to_have_count(0)
     page.locator("#text").press("Enter")
     expect(page.locator("article.user")).to_have_text("and more")
