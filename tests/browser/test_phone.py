@@ -299,14 +299,21 @@ def test_stopped_it_stays_as_it_is(page: Any, twin: Service) -> None:
     ask(page)
     expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
     with held():
+        page.locator("#text").fill("and more")
+        page.locator("#text").press("Enter")
+        expect(page.locator("#status")).to_contain_text("Not sent")
+        expect(page.locator("#text")).to_have_value("and more")
         page.locator("#stop").click()
         expect(page.locator("#status")).to_have_text("Stopped")
     expect(page.locator("#waiting")).to_be_hidden()
     [answer] = page.evaluate(KEPT)
     assert 0 < len(answer["verifiedIds"]) < 200
     assert answer["finish"] == "stopped"
+    expect(page.locator("#tokens")).not_to_have_text("\u2013")
     page.locator("#new").click()
     expect(page.locator("article")).to_have_count(0)
+    assert page.locator("dd").all_text_contents() == [*["\u2013"] * 5, "twin"]  # the drafter stays
+    expect(page.locator("#strip .drafted, #strip .own, #strip .ahead")).to_have_count(0)
 
 
 OF_ANOTHER_TARGET = KEPT.replace(

@@ -47,7 +47,8 @@ class SwitchedLink extends Link {
 
 async function send() {
   const question = $("text").value.trim();
-  if (!question || isBusy() || $("send").disabled) return;
+  if (!question || $("send").disabled) return;
+  if (isBusy()) return say("Not sent: an answer is still under way; Stop ends it");
   $("text").value = "";
   say("Answering");
   busy(true);
