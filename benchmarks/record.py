@@ -142,6 +142,15 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         mine = self.select(way=way, **wanted)
         return [run.tokens_per_s / speeds[run.prompt] for run in mine if speeds.get(run.prompt)]
 
+    def together(self, way: str, base: str, **wanted: Any) -> float | None:
+        """Tokens over seconds of all prompts as one, relative to another way's: what waiting for all of them saves."""
+        speeds = []
+        for each in (way, base):
+            runs = self.select(way=each, **wanted)
+            seconds = sum(run.seconds for run in runs)
+            speeds.append(sum(max(0, run.num_tokens - 1) for run in runs) / seconds if seconds else 0.0)
+        return speeds[0] / speeds[1] if all(speeds) else None
+
     def untrue(self) -> list[str]:
         """Runs whose tokens are not those that they must be."""
         must = {way.name: way.equals for way in self.ways if way.equals}

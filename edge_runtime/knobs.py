@@ -21,7 +21,7 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drafter: str = "auto"
     drafter_threads: int = 0  # 0: what the engine settings say
     verifier_threads: int = 0  # of a target on this device
-    max_drafts: int = 15  # in a turn
+    max_drafts: int = 19  # in a turn
     max_ahead: int = 0  # guesses beyond what was heard; 0: take turns
     min_reach: float = 0.0  # the chance that all guesses up to the next are right, below which none is made
     patience_ms: int = 0  # that a verifier waits for drafts before it steps alone; in turns it waits anyhow

@@ -8,6 +8,10 @@ millisecond that time is worth here, one more draft pays while for it, or for it
 Some after it, because passes are held to sizes and cost in steps: what the first draft of a step pays for, the next
 ones have for nothing.
 
+Text comes in stretches: what repeats is drafted for nothing, the rest by a model. A token that a model is to draft is
+worth what such tokens cost, not what they cost in the easy stretch before: its `rate` is of turns that no free draft
+began.
+
 Chances come from the drafters' own confidences, calibrated by what was accepted; costs from the engine's profile where
 it is known and from the clock otherwise. What is observed fades, so that a drafter that was given up is tried again.
 Pure arithmetic: knows no model, no link and no clock. A drafter's thread may ask while another thread observes.
@@ -34,8 +38,8 @@ class Pace:
         self._min_reach = min_reach
         self._known_ms = PassCost(pass_ms) if pass_ms else None
         self._turn_ms = 0.0  # a turn's length, where pass costs are unknown
-        self._tokens = 0.0
-        self._elapsed_ms = 0.0
+        self._reached = _Reached()  # in all turns
+        self._reached_unaided = _Reached()  # in turns that no free draft began
         self._calibration = Calibration()
         self._draft_ms: dict[str, float] = {}
 
@@ -44,11 +48,11 @@ class Pace:
             return (self._turn_ms or 1.0) * (1 + UNKNOWN_ROW_SHARE * (num_rows - 1))
         return self._known_ms(num_rows)
 
-    @property
-    def rate(self) -> float:
-        """Tokens per millisecond that time is worth: what was reached lately, never below plain decoding."""
-        plain = 1 / self.pass_ms(1)
-        return max(plain, self._tokens / self._elapsed_ms) if self._elapsed_ms else plain
+    def rate(self, source: str) -> float:
+        """Tokens per millisecond that time is worth to drafts of this source: what was reached lately in turns like
+        theirs, never below plain decoding."""
+        reached = self._reached if self._is_free(source) else self._reached_unaided
+        return max(1 / self.pass_ms(1), reached.rate)
 
     def chance(self, source: str, confidence: float) -> float:
         """How often drafts of this confidence were accepted, given that those before them were."""
@@ -57,7 +61,7 @@ class Pace:
     def wants_another(self, source: str, reach: float, num_drafts: int) -> bool:
         """Whether `source` should make draft number `num_drafts`, counted from 0, when the drafts before it are all
         accepted with probability `reach`."""
-        chance, draft_ms, rate = self._calibration.average(source), self._draft_ms.get(source, 0.0), self.rate
+        chance, draft_ms, rate = self._calibration.average(source), self._draft_ms.get(source, 0.0), self.rate(source)
         if reach * chance < self._min_reach:
             return False
         tokens, plain_ms = 0.0, self.pass_ms(num_drafts + 1)
@@ -76,18 +80,20 @@ class Pace:
             if reach < self._min_reach:
                 confidences = confidences[:number]
                 break
-        return self._best(source, confidences)[0]
+        return self._best(source, confidences, self.rate(source))[0]
 
     def prefers(self, source: str, confidences: Sequence[float], other: str) -> bool:
         """Whether a pass over these free drafts promises more than drafts that `other` would still have to make."""
-        _, value = self._best(source, confidences)
-        chance = self._calibration.average(other)
-        made = [chance] * 8
-        return value >= most_worthwhile(made, self.rate, self.pass_ms, self._draft_ms.get(other, 0.0))[1]
+        rate, made = self.rate(other), [self._calibration.average(other)] * STEP
+        _, value = self._best(source, confidences, rate)
+        return value >= most_worthwhile(made, rate, self.pass_ms, self._draft_ms.get(other, 0.0))[1]
 
-    def _best(self, source: str, confidences: Sequence[float]) -> tuple[int, float]:
+    def _best(self, source: str, confidences: Sequence[float], rate: float) -> tuple[int, float]:
         chances = [self.chance(source, confidence) for confidence in confidences]
-        return most_worthwhile(chances, self.rate, self.pass_ms)
+        return most_worthwhile(chances, rate, self.pass_ms)
+
+    def _is_free(self, source: str) -> bool:
+        return source not in self._draft_ms
 
     def observe_draft(self, source: str, elapsed_ms: float) -> None:
         """What one draft took; a slow average."""
@@ -106,7 +112,24 @@ class Pace:
         if elapsed_ms is None:
             return
         self._calibration.observe(checked, num_accepted)
-        self._tokens = RATE_FADE * self._tokens + num_tokens
-        self._elapsed_ms = RATE_FADE * self._elapsed_ms + elapsed_ms
+        self._reached.add(num_tokens, elapsed_ms)
+        if not checked or not self._is_free(checked[0][0]):
+            self._reached_unaided.add(num_tokens, elapsed_ms)
         share = 1 + UNKNOWN_ROW_SHARE * len(checked)
         self._turn_ms = 0.8 * (self._turn_ms or elapsed_ms / share) + 0.2 * elapsed_ms / share
+
+
+class _Reached:
+    """Tokens a millisecond over the last turns; what is older fades."""
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._elapsed_ms = 0.0
+
+    def add(self, num_tokens: int, elapsed_ms: float) -> None:
+        self._tokens = RATE_FADE * self._tokens + num_tokens
+        self._elapsed_ms = RATE_FADE * self._elapsed_ms + elapsed_ms
+
+    @property
+    def rate(self) -> float:
+        return self._tokens / self._elapsed_ms if self._elapsed_ms else 0.0

@@ -57,7 +57,7 @@ class Session:
         pace: Pace,
         executor: ThreadPoolExecutor,
         *,
-        max_drafts: int = 15,
+        max_drafts: int = 19,
         max_ahead: int = 0,
         patience_ms: int = 0,
         retry: Retry | None = None,

@@ -21,7 +21,7 @@ def lines(result: Result) -> Iterator[str]:
     best = {kind: fastest_alone(result, kind) for kind in result.kinds}
     header = [""]
     for kind in result.kinds:
-        header += [f"{kind}: speed", "tokens a pass", "accepted"]
+        header += [f"{kind}: together", "each", "tokens a pass", "accepted"]
     yield from table(header, (_row(result, way, best) for way in result.names()))
     yield ""
     absolute = []
@@ -31,7 +31,7 @@ def lines(result: Result) -> Iterator[str]:
     yield f"1.00x is the fastest target alone: {', '.join(absolute)}."
     count = max(len({run.prompt for run in result.select(kind=kind)}) for kind in result.kinds)
     yield (
-        f"Speed: tokens a second after the first, median (range) over {count} prompts of each kind, "
+        f"Speed: tokens a second after the first, {count} prompts of each kind as one, and each alone: median (range); "
         f"at most {result.settings['max_tokens']} tokens an answer, greedy; ways took turns prompt by prompt."
     )
     if notes := [f"- {way.name}: {note}" for way in result.ways if (note := _note(result, way.name, way.note))]:
@@ -44,7 +44,9 @@ def _row(result: Result, way: str, best: dict[str, str]) -> list[str]:
     for kind in result.kinds:
         runs = result.select(way=way, kind=kind)
         per_pass = [run.tokens_per_pass for run in runs if run.tokens_per_pass is not None]
+        together = result.together(way, best[kind], kind=kind)
         cells += [
+            f"{together:.2f}x" if together else "-",
             spread(result.ratios(way, best[kind], kind=kind), unit="x"),
             f"{statistics.mean(per_pass):.1f}" if per_pass else "-",
             acceptance(runs),

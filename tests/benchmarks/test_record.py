@@ -94,9 +94,21 @@ def test_speeds_are_compared_prompt_by_prompt() -> None:
     assert whole.ratios("pair", "target alone", kind="code") == pytest.approx([2.0, 2.0])
     assert whole.ratios("peer", "target alone") == pytest.approx([1 / 6, 1 / 7])
     text = "\n".join(lines(whole))
-    assert "| pair | 2.00x (2.00-2.00) | 1.5 | 75% |" in text
+    assert "| pair | 2.00x | 2.00x (2.00-2.00) | 1.5 | 75% |" in text
     assert "- peer: other weights; its best setting: deep on code" in text
     assert "in all 2 runs of ours: yes." in text
+
+
+def test_all_prompts_together_count_by_their_time() -> None:
+    """Four times as fast on one prompt and half as fast on the other takes longer than nothing gained on both."""
+    runs = [
+        Run.of(answer([1, 2, 3], seconds), "code", prompt, way)
+        for prompt, way, seconds in [("a", "slow", 4.0), ("b", "slow", 4.0), ("a", "new", 1.0), ("b", "new", 8.0)]
+    ]
+    whole = result(runs=[*runs, Run.of(answer([1], 0.0), "code", "c", "new")])
+    assert whole.ratios("new", "slow") == [4.0, 0.5]
+    assert whole.together("new", "slow", kind="code") == pytest.approx(8 / 9)
+    assert whole.together("new", "nobody") is None
 
 
 def test_other_tokens_than_the_target_s_are_told() -> None:

@@ -75,15 +75,60 @@ def test_a_drafter_that_was_given_up_is_tried_again() -> None:
     assert pace.wants_another("m", 1.0, 0)
 
 
-def test_hard_text_after_easy_text_is_drafted_for_soon_again() -> None:
+def test_easy_text_does_not_make_time_dear_in_hard_text() -> None:
+    """What is found in the text costs nothing, and many tokens a turn are no reason to spare a model's drafts after."""
     pace = Pace(CPU_MS)
     pace.observe_draft("m", 10)
     for _ in range(50):
         pace.observe([("lookup", 1.0)] * 15, 15, 16, CPU_MS[16])
-    assert not pace.wants_another("m", 1.0, 0)  # while time is worth so much
-    for _ in range(30):
-        pace.observe([], 0, 1, CPU_MS[1])
+    assert pace.rate("lookup") == pytest.approx(16 / CPU_MS[16])
+    assert pace.rate("m") == pytest.approx(1 / CPU_MS[1])
     assert pace.wants_another("m", 1.0, 0)
+    for _ in range(50):
+        pace.observe([("m", 0.9)] * 7, 7, 8, CPU_MS[8] + 70)
+    assert pace.rate("m") == pytest.approx(8 / (CPU_MS[8] + 70), rel=1e-3)
+
+
+def through_stretches(pace: Pace | tuple[int, int], seed: int = 4) -> float:
+    """Milliseconds of 3000 tokens: stretches of 60 that the text itself has, then 60 that only a model guesses, nine
+    in ten of either rightly. Instead of a pace: so many drafts in the one kind and in the other."""
+    rng = random.Random(seed)
+    elapsed, place = 0.0, 0
+    while place < 3000:
+        left, is_easy = 60 - place % 60, place // 60 % 2 == 0
+        source, draft_ms = ("lookup", 0.0) if is_easy else ("m", 14.5)
+        count = 0
+        if isinstance(pace, tuple):
+            count = min(pace[is_easy], left - 1)
+        elif is_easy:
+            count = pace.num_worthwhile(source, [0.9] * min(15, left - 1))
+        else:
+            while count < min(15, left - 1) and pace.wants_another(source, pace.chance(source, 0.9) ** count, count):
+                count += 1
+        accepted = next((n for n in range(count) if rng.random() > 0.9), count)
+        turn = count * draft_ms + CPU_MS[count + 1]
+        if not isinstance(pace, tuple):
+            if draft_ms and count:
+                pace.observe_draft(source, draft_ms)
+            pace.observe([(source, 0.9)] * count, accepted, accepted + 1, turn)
+        elapsed, place = elapsed + turn, place + accepted + 1
+    return elapsed
+
+
+def test_stretches_that_the_text_has_and_stretches_for_a_model() -> None:
+    best = min(through_stretches((hard, easy)) for hard in range(9) for easy in range(16))
+    assert through_stretches(Pace(CPU_MS)) <= 1.04 * best
+
+
+def test_free_drafts_go_first_where_they_promise_more_than_a_model() -> None:
+    pace = Pace(CPU_MS)
+    pace.observe_draft("m", 15)
+    for _ in range(20):
+        pace.observe([("lookup", 1.0)] * 8, 8, 9, CPU_MS[9])
+        pace.observe([("lookup", 0.4)] * 2, 0, 1, CPU_MS[3])
+        pace.observe([("m", 0.9)] * 4, 4, 5, CPU_MS[5] + 60)
+    assert pace.prefers("lookup", [1.0] * 8, "m")
+    assert not pace.prefers("lookup", [0.4] * 8, "m")
 
 
 def test_costs_beyond_the_measured_are_extrapolated() -> None:

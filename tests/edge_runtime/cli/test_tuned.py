@@ -75,7 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 IN_USE = {"drafter": "lookup+other", "cut": 0.2, "max_drafts": 3, "max_ahead": 0, "patience_ms": 0}
-BY_DEFAULT = {"drafter": "lookup", "cut": 0.0, "max_drafts": 15, "max_ahead": 0, "patience_ms": 0}
+BY_DEFAULT = {"drafter": "lookup", "cut": 0.0, "max_drafts": 19, "max_ahead": 0, "patience_ms": 0}
 
 
 def test_generate_uses_it_says_so_and_answers_the_same(tuned: Tuned, used: list[object], run: Run) -> None:
@@ -156,7 +156,7 @@ def test_over_a_link_look_ahead_is_what_was_found(tuned: Tuned, used: list[objec
         found = json.loads(run(*ASK, "--json", "--verifier", url)[0])
     local.close()
     assert found["tuned"] == "mine"
-    assert used == [{"drafter": "other", "cut": 0.0, "max_drafts": 15, "max_ahead": 8, "patience_ms": 50}]
+    assert used == [{"drafter": "other", "cut": 0.0, "max_drafts": 19, "max_ahead": 8, "patience_ms": 50}]
 
 
 def test_an_app_hands_knobs_over_itself(used: list[object]) -> None:
@@ -165,5 +165,5 @@ def test_an_app_hands_knobs_over_itself(used: list[object]) -> None:
         beside = [*runtime.answer("hello hello hello", max_tokens=8)]
     with Runtime.local("tiny", settings=settings) as runtime:
         in_turns = [*runtime.answer("hello hello hello", max_tokens=8)]
-    assert used[0] == {"drafter": "lookup", "cut": 0.05, "max_drafts": 15, "max_ahead": 16, "patience_ms": 0}
+    assert used[0] == {"drafter": "lookup", "cut": 0.05, "max_drafts": 19, "max_ahead": 16, "patience_ms": 0}
     assert [piece.text for piece in beside[:-1]] == [piece.text for piece in in_turns[:-1]]  # type: ignore[union-attr]
