@@ -54,14 +54,17 @@ def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_jso
         console.print()
         is_alone = report.num_provisional and not report.num_tokens
         if not is_alone:
-            rate, when = f"{report.tokens_per_s:.1f} tokens/s, ", "first token"
-            if not report.tokens_per_s:  # one token, or a search, whose answer comes when it is over
-                rate, when = "", "all"
+            paced, first = "", "first token"
+            if report.tokens_per_s:
+                paced = (
+                    f"{report.tokens_per_s:.1f} tokens/s, {report.tokens_per_pass:.2f} tokens per pass, "
+                    f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
+                )
+            elif report.num_tokens > 1:  # a search: all of it comes when it is over, and nobody tells its passes
+                first = "all"
             console.print(
-                f"{report.num_tokens} tokens, {rate}"
-                f"{report.tokens_per_pass:.2f} tokens per pass, "
-                f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
-                f"{report.bytes_per_token:.1f} bytes a token, {when} after {report.first_token_ms:.0f} ms",
+                f"{report.num_tokens} tokens, {paced}{report.bytes_per_token:.1f} bytes a token, "
+                f"{first} after {report.first_token_ms:.0f} ms",
                 style="dim",
             )
         if report.num_provisional:
