@@ -165,9 +165,10 @@ class Runtime:
         The answer ends before the first of the strings `stop`; the token that completes it is the last one. With
         `num_logprobs` from 0 on each token has the target's log-probability, and those of so many likeliest ids.
         With `wants_receipt` Finished carries one, signed where the verifier signs and no stop string cut the answer.
-        One generation at a time drafts; a second one waits for the drafter. Raises UsageError and its leaves for what
-        cannot be done, LinkError and EngineError for what broke. A `search` is the verifier's: nothing is drafted for
-        it, nobody answers alone, and text comes as far as it is certain.
+        Of several at once each is the target's; they take turns at the drafter, which reads a list again whenever
+        another's was in between (`without_drafts` spares it that). Raises UsageError and its leaves for what cannot be
+        done, LinkError and EngineError for what broke. A `search` is the verifier's: nothing is drafted for it, nobody
+        answers alone, and text comes as far as it is certain.
         """
         params = params or SamplingParams()
         asked = ask(prompt, params, self._codec, self._manifest, self._target, **options)

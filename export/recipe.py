@@ -5,7 +5,7 @@ Two equal recipes on equal sources give equal models. Holds and checks the words
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -17,6 +17,8 @@ from outrider.user_path import user_path
 __all__ = ["Recipe", "Trim", "load_recipe", "make_recipe"]
 
 KIND = "recipe"
+Format = Literal["onnx", "gguf"]
+Builder = Literal["fused", "general"]
 QUANTIZATIONS = {"onnx": sorted(onnx.QUANTIZATIONS), "gguf": sorted(gguf.QUANTIZATIONS)}
 DEFAULT_QUANTIZATION = {"onnx": "int4", "gguf": "q4_0"}
 
@@ -39,9 +41,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     source: str
-    format: Literal["onnx", "gguf"] = "onnx"
+    format: Format = "onnx"
     quantization: str | None = None
-    builder: Literal["fused", "general"] | None = None
+    builder: Builder | None = None
     block_size: int | None = None
     trim: Trim | None = None
     target: str | None = None
@@ -79,10 +81,7 @@ def load_recipe(file: Path) -> Recipe:
     reject_unknown(file.name, entries, Recipe)
     if isinstance(entries.get("trim"), dict):
         reject_unknown(file.name, entries["trim"], Trim, "trim.")
-    try:
-        return msgspec.convert(entries, Recipe)
-    except msgspec.ValidationError as error:
-        raise InvalidParameter(f"{file.name}: {error}") from None
+    return _made(entries, file.name)
 
 
 def make_recipe(
@@ -109,10 +108,17 @@ def make_recipe(
     elif quantization is None:
         entries["quantization"] = DEFAULT_QUANTIZATION.get(entries["format"])
     entries["target"] = target and whole_path(target)
+    return _made(entries, "the options")
+
+
+def _made(entries: dict[str, Any], where: str) -> Recipe:
+    for key, words in (("format", Format), ("builder", Builder)):
+        if entries.get(key) not in (None, *get_args(words)):
+            raise InvalidParameter(f"{key} {entries[key]!r} is none; use one of {', '.join(get_args(words))}")
     try:
         return msgspec.convert(entries, Recipe)
     except msgspec.ValidationError as error:
-        raise InvalidParameter(f"the options do not fit: {error}") from None
+        raise InvalidParameter(f"{where}: {error}; correct that") from None
 
 
 def whole_path(name: str) -> str:

@@ -4,6 +4,7 @@ For a GGUF file that means building `tokenizer.json` and the chat template from 
 Face folder, reading its configuration. Loads no weights, fetches nothing, knows no store.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def describe_gguf(
 ) -> Manifest:
     """Write tokenizer and chat template of the GGUF `file` into `folder`; return the manifest, not yet written.
 
-    `file` lies in `folder`. `sha256` is the file's hash where the caller knows it already. Raises InvalidModel for a
-    file that is no sound GGUF model or whose tokenizer cannot be read; then nothing was written.
+    `sha256` is the file's hash where the caller knows it already. Raises InvalidModel for a file that is no sound GGUF
+    model or whose tokenizer cannot be read; then nothing was written, and no folder made.
     """
     header = read_header(file)
     metadata = header.metadata
@@ -47,6 +48,7 @@ def describe_gguf(
     template = metadata.get("tokenizer.chat_template")
     if isinstance(template, str):
         written[CHAT_TEMPLATE] = template
+    folder.mkdir(parents=True, exist_ok=True)
     for written_name, content in written.items():
         (folder / written_name).write_text(content, encoding="utf-8", newline="")
     ends = [metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot", "eom")]
@@ -65,29 +67,31 @@ def describe_gguf(
     )
 
 
-def describe_hf(folder: Path, *, name: str, licence: str, source: Source, files: dict[str, str]) -> Manifest:
-    """The manifest of a Hugging Face folder, not yet written. `files` names what belongs to the model, with hashes.
+def describe_hf(
+    path: Path, folder: Path, *, name: str, licence: str, source: Source, files: dict[str, str]
+) -> Manifest:
+    """The manifest of the Hugging Face folder `path`, not yet written. `files` names what belongs to it, with hashes.
 
-    A chat template that stands inside the tokenizer's configuration is written out as a file. Raises InvalidModel.
+    A chat template that stands inside the tokenizer's configuration is written out as a file into `folder`. Raises
+    InvalidModel; then nothing was written, and no folder made.
     """
-    config = _read_json(folder / CONFIG)
+    config = _read_json(path / CONFIG)
     if "auto_map" in config:
-        raise InvalidModel(f"{folder} needs code of its own to run, and such code is never run here; use another model")
+        raise InvalidModel(f"{path} needs code of its own to run, and such code is never run here; use another model")
     try:
-        tokenizer = parse_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
+        tokenizer = parse_tokenizer((path / TOKENIZER).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidModel(f"{folder / TOKENIZER} cannot be read ({error})") from None
-    template = folder / CHAT_TEMPLATE
-    inline = _read_json(folder / TOKENIZER_CONFIG).get("chat_template") if TOKENIZER_CONFIG in files else None
-    if isinstance(inline, str) and not template.exists():
-        template.write_text(inline, encoding="utf-8", newline="")
-        files = files | {CHAT_TEMPLATE: file_sha256(template)}
+        raise InvalidModel(f"{path / TOKENIZER} cannot be read ({error})") from None
     # the text part of a model that also sees has its own section
     text_config = config | config.get("text_config", {})
     n_vocab = _field(text_config, "vocab_size", int)
-    generation = _read_json(folder / GENERATION_CONFIG) if GENERATION_CONFIG in files else {}
+    generation = _read_json(path / GENERATION_CONFIG) if GENERATION_CONFIG in files else {}
     ends = [end for where in (config, generation) for end in _as_list(where.get("eos_token_id"))]
-    return Manifest(
+    inline = _read_json(path / TOKENIZER_CONFIG).get("chat_template") if TOKENIZER_CONFIG in files else None
+    template = inline.encode() if isinstance(inline, str) and CHAT_TEMPLATE not in files else None
+    if template is not None:
+        files = files | {CHAT_TEMPLATE: hashlib.sha256(template).hexdigest()}
+    manifest = Manifest(
         name=name,
         format="hf",
         architecture=_field(config, "model_type", str),
@@ -100,6 +104,10 @@ def describe_hf(folder: Path, *, name: str, licence: str, source: Source, files:
         stop_ids=_stop_ids(tokenizer, ends, n_vocab),
         tokenizer_fingerprint=fingerprint(tokenizer),
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    if template is not None:
+        (folder / CHAT_TEMPLATE).write_bytes(template)
+    return manifest
 
 
 def _logits_width(header: GgufHeader) -> int:

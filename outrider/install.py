@@ -19,28 +19,25 @@ HF_FILES = re.compile(
 def install_gguf(file: Path, folder: Path, *, name: str, licence: str, source: Source) -> ModelFolder:
     """Make `folder` a model folder around the GGUF `file`, which lies in it or is linked from it.
 
-    `source.sha256` is the file's own hash. Raises InvalidModel, and writes no manifest, when it is no usable model.
+    `source.sha256` is the file's own hash. Raises InvalidModel, and writes nothing, when it is no usable model.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    manifest = describe_gguf(file, folder, name=name, licence=licence, source=source, sha256=source.sha256)
     _link(file, folder / file.name)
-    manifest = describe_gguf(
-        folder / file.name, folder, name=name, licence=licence, source=source, sha256=source.sha256
-    )
     return write_manifest(folder, manifest)
 
 
 def install_hf(files: list[Path], folder: Path, *, name: str, licence: str, source_name: str) -> ModelFolder:
-    """Make `folder` a model folder of Hugging Face `files`, which lie in it or are linked from it.
+    """Make `folder` a model folder of Hugging Face `files`, of one folder: itself, or one that it links to.
 
-    Raises InvalidModel, and writes no manifest, when they are no usable model.
+    Raises InvalidModel, and writes nothing, when they are no usable model.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        _link(file, folder / file.name)
     hashes = {file.name: file_sha256(file) for file in sorted(files)}
     together = hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in hashes.items()).encode()).hexdigest()
     source = Source(source_name, together)
-    return write_manifest(folder, describe_hf(folder, name=name, licence=licence, source=source, files=hashes))
+    manifest = describe_hf(files[0].parent, folder, name=name, licence=licence, source=source, files=hashes)
+    for file in files:
+        _link(file, folder / file.name)
+    return write_manifest(folder, manifest)
 
 
 def _link(file: Path, place: Path) -> None:

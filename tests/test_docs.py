@@ -13,7 +13,7 @@ import pytest
 
 from docs import reference
 from edge_runtime.cli import main
-from edge_runtime.cli.main import GROUPS
+from edge_runtime.cli.frame import GROUPS
 from outrider import catalog
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from edge_runtime.cli.main import COMMANDS, GROUPS
+from edge_runtime.cli.frame import COMMANDS, GROUPS
 from edge_runtime.links import InProcessLink
 from outrider import catalog
 from outrider.manifest import Source, file_sha256

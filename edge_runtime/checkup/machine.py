@@ -22,7 +22,7 @@ MEMINFO = Path("/proc/meminfo")
 def check_machine() -> Iterator[Finding]:
     cores = num_physical_cores()
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    yield Finding("machine", "ok", f"{processor()}, {cores} physical cores; {system}")
+    yield Finding("machine", "ok", f"{processor()}, {_counted(cores, 'physical core')}; {system}")
     available = available_bytes()
     if available is not None:
         yield Finding("memory", "ok", f"{available / 1e9:.1f} GB available")
@@ -69,9 +69,13 @@ def check_journal() -> Iterator[Finding]:
     with Journal() as opened:
         opened.check_integrity()
         conversations = opened.conversations()
-    yield Finding("journal", "ok", f"{path} is sound, {len(conversations)} conversations")
+    yield Finding("journal", "ok", f"{path} is sound, {_counted(len(conversations), 'conversation')}")
     waiting = sum(one.num_provisional for one in conversations)
     cut_short = sum(one.num_unfinished for one in conversations)
     if waiting or cut_short:
-        detail = f"{waiting} provisional tokens and {cut_short} answers cut short wait for a verifier"
-        yield Finding("journal", "note", detail, "outrider sync --verifier ADDRESS")
+        waits = f"{_counted(waiting, 'provisional token')}, {_counted(cut_short, 'answer')} cut short"
+        yield Finding("journal", "note", f"waiting for a verifier: {waits}", "outrider sync --verifier ADDRESS")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

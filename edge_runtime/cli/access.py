@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import typer
 
 from outrider.errors import InvalidParameter
 
-__all__ = ["TOKEN_VARIABLE", "AllowInsecure", "CaFile", "ClientCert", "TokenFile", "device_tls", "read_token"]
+__all__ = ["TOKEN_VARIABLE", "AllowInsecure", "CaFile", "ClientCert", "TokenFile", "check_named", "read_access"]
 
 TOKEN_VARIABLE = "OUTRIDER_TOKEN"  # noqa: S105  the name of a variable
 
@@ -25,8 +26,31 @@ ClientCert = Annotated[Path | None, typer.Option(help="Certificate and key to sh
 AllowInsecure = Annotated[bool, typer.Option("--allow-insecure", help="Send the token to another machine without TLS.")]
 
 
-def read_token(file: Path | None, verifier: str, *, is_insecure: bool) -> str:
-    """The token in `file`, else in the environment, else none. Raises InvalidParameter.
+@dataclass(frozen=True)
+class Access:
+    token: str = ""
+    tls: ssl.SSLContext | None = None  # None: what the system trusts, and nothing to show
+
+
+def read_access(
+    verifier: str | None, token_file: Path | None, ca_file: Path | None, client_cert: Path | None, *, is_insecure: bool
+) -> Access:
+    """What the options say of `verifier`, and the environment. Raises InvalidParameter, also for options of none."""
+    check_named(verifier, token_file=token_file, ca_file=ca_file, client_cert=client_cert)
+    if verifier is None:
+        return Access()
+    return Access(_token(token_file, verifier, is_insecure=is_insecure), _tls(ca_file, client_cert))
+
+
+def check_named(verifier: str | None, **options: object) -> None:
+    """Options that are about a verifier say nothing without one. Raises InvalidParameter."""
+    given = next((name for name, value in options.items() if value), None)
+    if verifier is None and given is not None:
+        raise InvalidParameter(f"--{given.replace('_', '-')} is for a verifier; give --verifier too")
+
+
+def _token(file: Path | None, verifier: str, *, is_insecure: bool) -> str:
+    """The token in `file`, else in the environment, else none.
 
     It goes to another machine in clear only with the user's word.
     """
@@ -53,8 +77,8 @@ def _is_private(url: str) -> bool:
         return False
 
 
-def device_tls(ca_file: Path | None, client_cert: Path | None) -> ssl.SSLContext | None:
-    """What to trust instead of the system's authorities, and what to show. None: neither. Raises InvalidParameter."""
+def _tls(ca_file: Path | None, client_cert: Path | None) -> ssl.SSLContext | None:
+    """What to trust instead of the system's authorities, and what to show."""
     if ca_file is None and client_cert is None:
         return None
     try:

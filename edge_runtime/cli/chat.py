@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, read_access
 from edge_runtime.cli.asking import DrafterName, Past, TargetName, Temperature, Threads, TopK, TopP, VerifierUrl
 from edge_runtime.cli.chat_modes import MODES, Answerers, Modes
 from edge_runtime.cli.conversation import Conversation
@@ -85,8 +85,7 @@ def chat(
     if goes_on and system is not None:
         raise InvalidParameter("a conversation keeps what it was told at first; leave out --system or --continue")
     settings = EngineSettings(num_threads=threads, max_context=context)
-    token = read_token(token_file, verifier, is_insecure=allow_insecure) if verifier else ""
-    tls = device_tls(ca_file, client_cert)
+    access = read_access(verifier, token_file, ca_file, client_cert, is_insecure=allow_insecure)
     journal = None if no_journal else open_journal(is_needed=past or goes_on)
     with journal or nullcontext(), ExitStack() as stack:
         if goes_on and journal is not None:
@@ -106,12 +105,12 @@ def chat(
             return opened(partial(Runtime.local, target or DEFAULT_TARGET, drafter, knobs=knobs(None)))
 
         def hybrid() -> Runtime:
-            remote = partial(Runtime.remote, verifier or "", target, drafter, token=token, tls=tls)
+            remote = partial(Runtime.remote, verifier or "", target, drafter, token=access.token, tls=access.tls)
             return opened(partial(remote, knobs=knobs(verifier)))
 
         def stream() -> Runtime:
             vocabulary = catalog.find(target or tokenizer_source(drafter)).manifest.tokenizer_fingerprint
-            remote = partial(Runtime.remote, verifier or "", target, "none", token=token, tls=tls)
+            remote = partial(Runtime.remote, verifier or "", target, "none", token=access.token, tls=access.tls)
             return opened(partial(remote, vocabulary=vocabulary))
 
         answerers = Answerers(pair, hybrid if verifier else None, stream if verifier else None, target)

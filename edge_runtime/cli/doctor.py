@@ -13,7 +13,7 @@ from edge_runtime.checkup.machine import check_journal, check_machine, check_sto
 from edge_runtime.checkup.models import check_engines, check_models
 from edge_runtime.checkup.tuned import tell_tuned
 from edge_runtime.checkup.verifier import Reached, check_verifier
-from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, check_named, read_access
 from edge_runtime.cli.asking import DrafterName, Threads
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.config_file import config_path, load
@@ -50,6 +50,7 @@ def doctor(
 
         outrider doctor --verifier http://127.0.0.1:8700 --json
     """
+    check_named(verifier, token_file=token_file, ca_file=ca_file, client_cert=client_cert)
     reached: list[Reached] = []
     in_use: list[Tuned] = []
 
@@ -62,8 +63,8 @@ def doctor(
         yield from tell_tuned(found, notice)
 
     def try_verifier() -> Iterator[Finding]:
-        token = read_token(token_file, verifier or "", is_insecure=allow_insecure)
-        found, findings = check_verifier(verifier or "", token=token, tls=device_tls(ca_file, client_cert))
+        access = read_access(verifier, token_file, ca_file, client_cert, is_insecure=allow_insecure)
+        found, findings = check_verifier(verifier or "", token=access.token, tls=access.tls)
         reached.extend([found] if found else [])
         yield from findings
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, check_named, read_access
 from edge_runtime.cli.asking import DrafterName, Past, TargetName, Temperature, Threads, TopK, TopP, VerifierUrl
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.output import show_progress, write_private
@@ -137,11 +137,11 @@ def generate(
         raise InvalidParameter("--logprobs are told with --json alone; add it")
     if receipt is not None and (n != 1 or receipt.is_dir() or not receipt.absolute().parent.is_dir()):
         raise InvalidParameter("--receipt takes a file in a folder that exists, and one answer; change one of them")
+    check_named(verifier, strict=strict)
     if past and no_journal:
         raise InvalidParameter("--past drafts from the journal and --no-journal goes without; leave one out")
     journal = open_journal(is_needed=past) if past or (verifier is not None and not no_journal) else None
-    token = read_token(token_file, verifier, is_insecure=allow_insecure) if verifier else ""
-    tls = device_tls(ca_file, client_cert) if verifier else None
+    access = read_access(verifier, token_file, ca_file, client_cert, is_insecure=allow_insecure)
     found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
     knobs = found.knobs if found else None
     with journal or nullcontext():
@@ -158,8 +158,8 @@ def generate(
                     drafter,
                     settings,
                     progress,
-                    token=token,
-                    tls=tls,
+                    token=access.token,
+                    tls=access.tls,
                     journal=journal,
                     uses_past=past,
                     knobs=knobs,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_runtime.cli.access import CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.access import CaFile, ClientCert, TokenFile, read_access
 from edge_runtime.cli.asking import DrafterName, TargetName, Threads, VerifierUrl
 from edge_runtime.cli.keeping import open_journal
 from edge_runtime.cli.listening import check_exposure, is_loopback, listen, stop_at_signals, url_of
@@ -84,8 +84,7 @@ def serve(
     formatter = formatter_of(log_format)
     api = _api_settings(host, api_key_file, tls_cert, tls_key, is_insecure=allow_insecure)
     settings = EngineSettings(num_threads=threads, max_context=context, max_sequences=sessions)
-    token = read_token(token_file, verifier, is_insecure=allow_insecure) if verifier else ""
-    tls = device_tls(ca_file, client_cert) if verifier else None
+    access = read_access(verifier, token_file, ca_file, client_cert, is_insecure=allow_insecure)
     found = find_tuned(tuned, target=target, verifier=verifier, drafter=drafter, threads=threads)
     knobs = found.knobs if found else None
     journal = open_journal(is_needed=True) if keeps else None
@@ -96,7 +95,15 @@ def serve(
                 runtime = Runtime.local(name, drafter, settings, progress, journal=journal, knobs=knobs)
             else:
                 runtime = Runtime.remote(
-                    verifier, target, drafter, settings, progress, token=token, tls=tls, journal=journal, knobs=knobs
+                    verifier,
+                    target,
+                    drafter,
+                    settings,
+                    progress,
+                    token=access.token,
+                    tls=access.tls,
+                    journal=journal,
+                    knobs=knobs,
                 )
         with runtime:
             name = ""

@@ -54,11 +54,17 @@ def _finish(screen: Screen, finished: Finished, seed: int, tuned: str, *, as_jso
         console.print()
         is_alone = report.num_provisional and not report.num_tokens
         if not is_alone:
+            paced, first = "", "first token"
+            if report.tokens_per_s:
+                paced = (
+                    f"{report.tokens_per_s:.1f} tokens/s, {report.tokens_per_pass:.2f} tokens per pass, "
+                    f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
+                )
+            elif report.num_tokens > 1:  # a search: all of it comes when it is over, and nobody tells its passes
+                first = "all"
             console.print(
-                f"{report.num_tokens} tokens, {report.tokens_per_s:.1f} tokens/s, "
-                f"{report.tokens_per_pass:.2f} tokens per pass, "
-                f"{report.acceptance:.0%} of {report.num_drafted} drafts accepted, "
-                f"{report.bytes_per_token:.1f} bytes a token, first token after {report.first_token_ms:.0f} ms",
+                f"{report.num_tokens} tokens, {paced}{report.bytes_per_token:.1f} bytes a token, "
+                f"{first} after {report.first_token_ms:.0f} ms",
                 style="dim",
             )
         if report.num_provisional:
@@ -84,7 +90,7 @@ def figures_of(report: Report) -> dict[str, object]:
             "bytes_down": report.bytes_down,
         },
         "times": {"first_token_ms": report.first_token_ms, "total_ms": report.total_ms},
-        "tokens_per_s": report.tokens_per_s,
+        "tokens_per_s": report.tokens_per_s or None,
         "tokens_per_pass": report.tokens_per_pass,
         "acceptance": report.acceptance,
         "bytes_per_token": report.bytes_per_token,

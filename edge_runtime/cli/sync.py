@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.answer import Piece
-from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, read_access
 from edge_runtime.cli.output import console, print_json
 from edge_runtime.events import Finished, Retracted
 from edge_runtime.journal import Generation, Journal
@@ -34,8 +34,7 @@ def sync(
 
     Example: outrider sync --verifier http://127.0.0.1:8700
     """
-    token = read_token(token_file, verifier, is_insecure=allow_insecure)
-    tls = device_tls(ca_file, client_cert)
+    access = read_access(verifier, token_file, ca_file, client_cert, is_insecure=allow_insecure)
     has_failed = False
     with Journal() as journal:
         waiting = {generation.id: generation for generation in [*journal.unfinished(), *journal.pending()]}
@@ -47,7 +46,7 @@ def sync(
                 vocabulary = generation.asked.vocabulary
                 try:
                     if vocabulary not in runtimes:
-                        remote = partial(Runtime.remote, verifier, drafter="none", token=token, tls=tls)
+                        remote = partial(Runtime.remote, verifier, drafter="none", token=access.token, tls=access.tls)
                         runtimes[vocabulary] = stack.enter_context(remote(journal=journal, vocabulary=vocabulary))
                     done = asyncio.run(resume(runtimes[vocabulary], number))
                 except JournalBusy:

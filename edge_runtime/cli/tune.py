@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from edge_runtime.checkup.verifier import reach
-from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, device_tls, read_token
+from edge_runtime.cli.access import AllowInsecure, CaFile, ClientCert, TokenFile, read_access
 from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import console, print_json, show_progress
 from edge_runtime.knobs import Knobs
@@ -84,21 +84,20 @@ def tune(
         raise InvalidParameter(f"--budget is {budget:g} minutes; give a number above 0, up to a day's 1440")
     if name is not None:
         check_name(name)
+    access = read_access(verifier, token_file, ca_file, client_cert, is_insecure=allow_insecure)
     searched, held_out = split(load_prompts(prompts))
     if verifier is None:
         folder, open_link = catalog.find(target or DEFAULT_TARGET), None
         space, fallback, fingerprint_of_target = pair_space(folder), folder.name, folder.manifest.fingerprint
     else:
-        token = read_token(token_file, verifier, is_insecure=allow_insecure)
-        tls = device_tls(ca_file, client_cert)
-        reached = reach(verifier, token=token, tls=tls)
+        reached = reach(verifier, token=access.token, tls=access.tls)
         folder = catalog.find(target or tokenizer_source("auto", reached.vocabulary))
         if target is not None and folder.manifest.fingerprint != reached.target:
             raise ModelMismatch(f"the verifier runs target {reached.target[:12]}, not {target}; leave that out")
         space, fallback, fingerprint_of_target = link_space(folder, reached.target), "verifier", reached.target
 
         def open_link() -> WebSocketLink:
-            return WebSocketLink(verifier or "", token=token, tls=tls)
+            return WebSocketLink(verifier or "", token=access.token, tls=access.tls)
 
     with show_progress() as progress, Workbench(folder, SETTINGS, max_tokens, progress, open_link) as bench:
         outcome = run_tuning(space, searched, held_out, bench.begin, goal, 60 * budget, progress=progress)

@@ -57,9 +57,10 @@ class ModelDrafter:
         held = shared_length(self._cached, token_ids)  # of the list and the drafts, the cache holds so many
         self._drawn = {place: drawn for place, drawn in self._drawn.items() if place >= len(token_ids) - 1}
         missing = token_ids[held:]
+        is_drawn = params.acceptance == REJECTION and params.temperature > 0  # then a guess comes with its distribution
         reach = 1.0
         while len(proposal.token_ids) < max_drafts and pace.wants_another(self.name, reach, len(proposal.token_ids)):
-            guess = None if missing else self._guesses[held - 1]
+            guess = None if missing or (is_drawn and held - 1 not in self._drawn) else self._guesses[held - 1]
             if guess is None:
                 try:
                     guess = self._guess(held, missing, pace)
@@ -99,7 +100,7 @@ class ModelDrafter:
         token_id = choose(logits, self._params, len(self._cached), self._engine.id_map)
         guess = token_id, _confidence(logits, token_id, self._engine)
         self._guesses[-1] = guess
-        if self._params.acceptance == REJECTION and self._params.temperature:
+        if self._params.acceptance == REJECTION and self._params.temperature > 0:
             self._drawn[len(self._cached) - 1] = distribution(logits, self._params, self._engine.id_map)
         if len(missing) <= SHORT:  # what others drafted or the target corrected is caught up with at no one's cost
             pace.observe_draft(self.name, (time.perf_counter() - began_s) * 1000)

@@ -14,7 +14,7 @@ import msgspec
 
 from edge_runtime.journal.file import check_file, damaged, open_file, told
 from edge_runtime.journal.record import Record
-from edge_runtime.journal.values import STOPPED, Asked, Conversation, Generation, checksum
+from edge_runtime.journal.values import Asked, Conversation, Generation, checksum
 from outrider import catalog
 from outrider.errors import JournalError
 
@@ -86,7 +86,7 @@ class Journal:
         verified. Safe for a conversation that is not there."""
         for latest in self.generations(conversation)[-1:]:
             if latest.finish is None:
-                self._record(latest.id).finish(STOPPED)
+                self._record(latest.id).stop()
 
     def generation(self, number: int) -> Generation:
         found = self._read("WHERE id = ?", number)
@@ -144,10 +144,11 @@ class Journal:
         number, conversation, started_s, start, request, target, finish, check = row
         query = "SELECT * FROM token WHERE generation = ? ORDER BY position"
         tokens = db.execute(query, (number,)).fetchall()
+        stops = db.execute("SELECT * FROM stop WHERE generation = ?", (number,)).fetchall()
         num_verified = sum(is_verified == 1 for _, _, _, is_verified, _ in tokens)
         is_whole = (
             check == checksum(conversation, started_s, start, request, target, finish)
-            and all(stored == checksum(*values) for *values, stored in tokens)
+            and all(stored == checksum(*values) for *values, stored in [*tokens, *stops])
             and all(position == start + offset for offset, (_, position, *_) in enumerate(tokens))
             and all(is_verified == 1 for _, _, _, is_verified, _ in tokens[:num_verified])
         )
@@ -155,4 +156,5 @@ class Journal:
             raise damaged(self.path)
         asked = msgspec.json.decode(request, type=Asked)
         token_ids = [token_id for _, _, token_id, _, _ in tokens]
-        return Generation(number, conversation, started_s, asked, target, token_ids, num_verified, finish)
+        stopped_at = stops[0][1] if stops else None
+        return Generation(number, conversation, started_s, asked, target, token_ids, num_verified, finish, stopped_at)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from edge_runtime.journal.values import checksum, token_rows
+from edge_runtime.journal.values import STOPPED, checksum, token_rows
 from outrider.errors import DiskFull, JournalBusy, JournalError
 
 __all__ = ["Record"]
@@ -78,6 +78,18 @@ class Record:
     def finish(self, reason: str) -> None:
         """No more tokens come. While some are provisional this is, too."""
         self._write(lambda db: self._set_finish(db, reason))
+
+    def stop(self) -> None:
+        """Nobody wants to hear it out: no more tokens come than are there now."""
+
+        def step(db: sqlite3.Connection) -> None:
+            self._set_finish(db, STOPPED)
+            [num_tokens] = db.execute("SELECT count(*) FROM token WHERE generation = ?", (self.id,)).fetchone()
+            if num_tokens:
+                row = (self.id, num_tokens)
+                db.execute("INSERT OR REPLACE INTO stop VALUES (?, ?, ?)", (*row, checksum(*row)))
+
+        self._write(step)
 
     def discard(self) -> None:
         """Forget the generation, if it has no tokens."""

@@ -74,5 +74,14 @@ TABLES = (
             SELECT 1 FROM token WHERE generation = OLD.id AND is_verified = 0));
     END""",
 )
+# How long an answer was when somebody stopped it: it gets no longer, whatever is retracted. No row: nobody did.
+STOPS = (
+    """
+    CREATE TABLE stop (
+        generation INTEGER PRIMARY KEY REFERENCES generation ON DELETE CASCADE,
+        num_tokens INTEGER NOT NULL CHECK (num_tokens >= 1),
+        checksum INTEGER NOT NULL
+    )""",
+)
 # What brings a file from version n to n + 1. A version that was released never changes; the next one is appended.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (TABLES,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (TABLES, STOPS)

@@ -44,6 +44,7 @@ class Generation:
     token_ids: list[int] = field(repr=False)  # the answer so far
     num_verified: int  # of them, from the left
     finish: str | None
+    stopped_at: int | None = None  # tokens that it had when nobody wanted to hear it out
 
     @property
     def verified_ids(self) -> list[int]:
@@ -55,10 +56,8 @@ class Generation:
 
     @property
     def max_tokens(self) -> int:
-        """Of the whole answer: what was asked for; of one that was stopped and waits for the target's word, what is
-        there."""
-        is_over = self.finish == STOPPED and self.num_verified < len(self.token_ids)
-        return len(self.token_ids) if is_over else self.asked.max_tokens
+        """Of the whole answer: what was asked for; of one that was stopped, what was there then."""
+        return self.stopped_at or self.asked.max_tokens
 
     @property
     def frontier(self) -> int:

@@ -93,8 +93,20 @@ class WebSocketLink:
             raise self._refused(error.response.status_code) from None
         except InvalidHandshake as error:
             if isinstance(error.__cause__, (EOFError, OSError)):  # it went away in the middle of its answer
-                raise self._lost() from None
+                raise self._hung_up() from None
             raise NotAVerifier(f"{self._address} answers, but is not a verifier; check the address") from None
+        except ssl.SSLEOFError:
+            raise self._hung_up() from None
+        except ssl.SSLCertVerificationError as error:
+            raise NotAVerifier(
+                f"{self._address} shows a certificate that is not trusted ({error.verify_message}); "
+                "give its authority with --ca-file"
+            ) from None
+        except ssl.SSLError as error:
+            raise NotAVerifier(
+                f"{self._address} does not answer in TLS ({error.reason}); "
+                "if it speaks plain http give http://, else ask its operator"
+            ) from None
         except (OSError, TimeoutError):
             raise LinkLost(
                 f"no verifier answers at {self._address}; start one with: outrider verifier MODEL --port PORT"
@@ -167,6 +179,12 @@ class WebSocketLink:
         return NotAVerifier(
             f"what answers at {self._address} is not a verifier (HTTP status {status}); check the address"
         )
+
+    def _hung_up(self) -> LinkLost:
+        """While the link was opened: one that wants more of TLS than it was given and one that dies look alike."""
+        is_plain = self._url.startswith("ws:")
+        hint = "if it speaks TLS give https://" if is_plain else "if it wants a certificate of yours give --client-cert"
+        return LinkLost(f"{self._address} hung up before it answered; {hint}, else check it and try again")
 
     def _lost(self) -> LinkLost:
         return LinkLost(f"the connection to {self._address} broke; check the verifier and try again")

@@ -215,7 +215,7 @@ def _load_model(path: Path, settings: EngineSettings) -> int:
     _native_errors.clear()
     model: int | None = native.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
-        raise InvalidModel(f"llama.cpp cannot load {path} ({_why()}); pull or export the model again")
+        raise InvalidModel(f"llama.cpp cannot load {path.resolve()} ({_why()}); pull or export the model again")
     return model
 
 

@@ -13,21 +13,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from outrider.engines.base import Chunk, EngineSettings, Logits, check_chunk
+from outrider.engines.base import PROVIDERS, Chunk, EngineSettings, Logits, check_chunk
 from outrider.engines.machine import resolve_threads
 from outrider.errors import EngineError, EngineFull, InvalidModel, InvalidParameter
 from outrider.manifest import ModelFolder
 
 __all__ = ["OnnxEngine"]
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-}
 GRAPH_BYTES = 64 * 2**20  # a graph file with external weights is far smaller; only its operators are looked for
 PASS_TOKENS = 128  # a longer chunk is run in passes of this size, so that prompt logits stay small
 

@@ -77,6 +77,7 @@ def test_the_path_of_the_readme_leads_to_answers(tmp_path: Path, capfd: pytest.C
     assert stages[:2] == [DEFAULT_TARGET, DEFAULT_DRAFTER]
     said = capfd.readouterr().err
     assert len(re.findall(r"\d+ tokens, [\d.]+ tokens/s, .* drafts accepted", said)) == 2  # the demo's and one's own
+    assert said.index("session opened") > said.index(" drafts accepted")  # the verifier's log is not amid the answer
     assert "Traceback" not in said
 
 

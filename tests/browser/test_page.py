@@ -106,6 +106,8 @@ def test_a_whole_conversation(page: Any, device: Device) -> None:
     page.locator("#new").click()
     expect(page.locator("article")).to_have_count(0)
     expect(page.locator("#hint")).to_be_visible()
+    assert set(page.locator("dd").all_text_contents()) == {"\u2013"}
+    expect(page.locator("#strip .drafted, #strip .own")).to_have_count(0)
 
 
 @differs
@@ -195,6 +197,26 @@ def test_the_keyboard_does_it_all(page: Any, device: Device) -> None:
     page.keyboard.press("Alt+N")
     expect(page.locator("article")).to_have_count(0)
     expect(page.locator("#status")).to_have_text("New conversation")
+
+
+@agrees
+def test_enter_amid_an_answer_sends_nothing_and_says_why(page: Any, device: Device) -> None:
+    opened(page, device, 4 * NUM_TOKENS)
+    page.locator("#text").fill(PROMPT)
+    page.locator("#text").press("Enter")
+    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
+    page.locator("#text").fill("and more")
+    page.locator("#text").press("Enter")
+    expect(page.locator("#wait")).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("still under way")
+    expect(page.locator("#text")).to_have_value("and more")
+    page.keyboard.press("Alt+N")  # what comes of the answer after that draws nothing
+    expect(page.locator("#wait")).to_be_hidden()
+    expect(page.locator("#status")).to_have_text("New conversation")
+    assert set(page.locator("dd").all_text_contents()) == {"\u2013"}
+    expect(page.locator("#strip .drafted, #strip .own, #strip .ahead")).to_have_count(0)
+    page.locator("#text").press("Enter")
+    expect(page.locator("article.user")).to_have_text("and more")
 
 
 @agrees

@@ -299,14 +299,51 @@ def test_stopped_it_stays_as_it_is(page: Any, twin: Service) -> None:
     ask(page)
     expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
     with held():
+        page.locator("#text").fill("and more")
+        page.locator("#text").press("Enter")
+        expect(page.locator("#status")).to_contain_text("Not sent")
+        expect(page.locator("#text")).to_have_value("and more")
         page.locator("#stop").click()
         expect(page.locator("#status")).to_have_text("Stopped")
     expect(page.locator("#waiting")).to_be_hidden()
     [answer] = page.evaluate(KEPT)
     assert 0 < len(answer["verifiedIds"]) < 200
     assert answer["finish"] == "stopped"
+    expect(page.locator("#tokens")).not_to_have_text("\u2013")
     page.locator("#new").click()
     expect(page.locator("article")).to_have_count(0)
+    assert page.locator("dd").all_text_contents() == [*["\u2013"] * 5, "twin"]  # the drafter stays
+    expect(page.locator("#strip .drafted, #strip .own, #strip .ahead")).to_have_count(0)
+
+
+OF_ANOTHER_TARGET = KEPT.replace(
+    "const found",
+    """const store = request.result.transaction("answers", "readwrite").objectStore("answers");
+    store.getAll().onsuccess = ({ target }) =>
+      target.result.forEach((answer) => store.put({ ...answer, target: "f".repeat(64) }));
+    const found""",
+)
+
+
+def test_what_the_verifier_refuses_for_good_is_unverified_and_says_why(page: Any, twin: Service) -> None:
+    opened(page, twin)
+    page.locator("#link").click()
+    ask(page)
+    kept = ended(page, "Provisional")
+    expect(page.locator("#waiting")).to_have_text("1 to verify")
+    page.evaluate(OF_ANOTHER_TARGET)
+    page.reload()  # that restores the link
+    expect(page.locator("article .note").last).to_contain_text("Unverified, and stays so: ")
+    expect(page.locator("article .note").last).to_contain_text("target")
+    expect(page.locator("#waiting")).to_be_hidden()
+    [refused] = page.evaluate(KEPT)
+    assert refused == {**kept, "target": "f" * 64, "refusal": refused["refusal"]}
+    twin.stop()
+    page.reload()  # without the verifier the reason is still there
+    expect(page.locator("#send")).to_be_enabled()
+    expect(page.locator("article .note").last).to_contain_text(refused["refusal"])
+    expect(page.locator("#waiting")).to_be_hidden()
+    page.errors.clear()  # the browser told of each connection that it could not make
 
 
 def test_what_was_not_answered_is_not_asked_again(page: Any, twin: Service) -> None:

@@ -128,6 +128,24 @@ def test_beams_wide_enough_find_the_best_of_all_answers(length_penalty: float) -
     assert tuple(search.best.token_ids) == max(answers, key=answers.__getitem__)
 
 
+@pytest.mark.parametrize(
+    ("length_penalty", "logprob", "best"),
+    [
+        (1.0, -2.5, [1, 1, 9]),  # two more tokens make it the better one: -2.52 / 3 against -1
+        (-1.0, -0.45, [1, 9]),  # the very next token does: -0.46 * 2 against -1
+    ],
+)
+def test_what_may_still_come_to_a_better_answer_goes_on(length_penalty: float, logprob: float, best: list[int]) -> None:
+    search = BeamSearch(2, length_penalty, 10, {9})
+    search.step([([9, 1, 2], [-1.0, logprob, -9.0])])
+    assert search.best.token_ids == [9]
+    while search.best.token_ids == [9]:
+        assert not search.is_over
+        likeliest = best[len(search.live[0].token_ids)]
+        search.step([([likeliest, 3, 4], [-0.01, -8.0, -9.0])] * len(search.live))
+    assert search.best.token_ids == best
+
+
 def test_an_end_counts_only_among_the_best() -> None:
     """As many continuations as there are beams: an end that is no better than they are is no answer."""
     search = BeamSearch(2, 1.0, 3, {9})

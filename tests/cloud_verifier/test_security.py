@@ -22,7 +22,7 @@ from cloud_verifier.tokens import TokenFile
 from cloud_verifier.verifier import Verifier
 from edge_runtime.links import WebSocketLink
 from edge_runtime.request import GenerationRequest
-from outrider.errors import InvalidParameter, LinkLost, Unauthorized
+from outrider.errors import InvalidParameter, LinkLost, NotAVerifier, Unauthorized
 from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened, Up, Verified
 from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, open_message, target_alone
@@ -290,10 +290,18 @@ def test_tokens_over_tls(certificates: dict[str, Path], tokens: TokenFile, secre
         assert service.url.startswith("https://")
         got, _ = collect(WebSocketLink(service.url, token=secret, tls=device(certificates)), None, REQUEST)
         assert [token.token_id for token in got] == target_alone()
-        with pytest.raises(LinkLost):  # an authority the device does not trust
+        with pytest.raises(NotAVerifier, match=r"not trusted .*--ca-file"):
             asyncio.run(WebSocketLink(service.url, token=secret).open())
         with pytest.raises(Unauthorized):
             collect(WebSocketLink(service.url, tls=device(certificates)), None, REQUEST)
+
+
+def test_an_address_of_the_wrong_scheme_is_told_the_right_one(certificates: dict[str, Path]) -> None:
+    with toy_service(ServiceSettings()) as service, pytest.raises(NotAVerifier, match=r"TLS .*give http://"):
+        asyncio.run(WebSocketLink(service.url.replace("http", "https")).open())
+    settings = ServiceSettings(tls=tls_context(certificates["cert"], certificates["key"]))
+    with toy_service(settings) as service, pytest.raises(LinkLost, match="if it speaks TLS give https://"):
+        asyncio.run(WebSocketLink(service.url.replace("https", "http")).open())
 
 
 def test_client_certificates_are_a_gate_of_their_own(certificates: dict[str, Path]) -> None:
@@ -304,6 +312,8 @@ def test_client_certificates_are_a_gate_of_their_own(certificates: dict[str, Pat
         for certificate in (None, "stranger"):
             with pytest.raises(httpx.TransportError):
                 httpx.get(f"{service.url}/healthz", verify=device(certificates, certificate))
+            with pytest.raises(LinkLost, match="--client-cert"):
+                asyncio.run(WebSocketLink(service.url, tls=device(certificates, certificate)).open())
         assert httpx.get(f"{service.url}/healthz", verify=device(certificates, "client")).status_code == 200
 
 

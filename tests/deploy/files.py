@@ -9,7 +9,7 @@ from typing import Any
 import typer
 import yaml
 
-from edge_runtime.cli.main import app
+from edge_runtime.cli.frame import app
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -61,12 +61,13 @@ def test_every_drafter_may_be_used_and_greedy_changes_nothing(kind: str, max_ahe
 
 
 def test_the_same_seed_and_drafter_give_the_same_answer() -> None:
-    answers = []
-    for _ in range(2):
+    """Also where the drafter remembers its guesses of the first time."""
+    answers, used = [], similar()
+    for drafter in (similar(), used, used):
         with toy_loop() as (loop, _):
-            tokens, _ = collect(InProcessLink(loop), similar(), request_of(params=PARAMS))
+            tokens, _ = collect(InProcessLink(loop), drafter, request_of(params=PARAMS))
             answers.append([token.token_id for token in tokens])
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
     assert answers[0] != target_alone(params=replace(PARAMS, acceptance="coupled"))
 
 

@@ -1,15 +1,21 @@
 """What a user asks of the sampler, over a whole session: with every drafter what the target says by definition."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
+from edge_runtime.ahead import AheadPace
 from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.events import Token
 from edge_runtime.frontier import Frontier
 from edge_runtime.links import InProcessLink, WebSocketLink
+from edge_runtime.report import Report
+from edge_runtime.session import Session
 from outrider.choice import SamplingParams
 from outrider.constraint import Grammar
 from outrider.engines.base import Chunk, Logits
@@ -176,3 +182,37 @@ def test_a_drafter_goes_from_one_answer_to_another() -> None:
             fresh = drafter_of("the target itself", SamplingParams())
             got = [each.propose(full[:cut], params, EagerPace(), 6).token_ids for each in (one, fresh)]
             assert got[0] == got[1] != []
+
+
+OTHER_PROMPT = (9, 8, 7, 6, 5)  # as long: with the same parameters only the list tells the two apart
+
+
+@pytest.mark.parametrize("max_ahead", [0, 24], ids=["in turns", "ahead"])
+@pytest.mark.parametrize("kind", ["lookup", "the target itself", "another model", "cascade"])
+def test_answers_side_by_side_share_a_drafter(loop: VerifierLoop, kind: str, max_ahead: int) -> None:
+    """Each has its turn in the drafter's one thread; what the others asked of it in between changes nothing."""
+    drafter = drafter_of(kind, SamplingParams())
+    pace = AheadPace() if max_ahead else EagerPace()
+    asked = [
+        (params_of(feature, way), prompt)
+        for feature, way in (("repetition", "sampled"), ("regex", "greedy"), ("all", "sampled"))
+        for prompt in (tuple(PROMPT), OTHER_PROMPT)
+    ]
+
+    async def answer(
+        params: SamplingParams, prompt: tuple[int, ...], executor: ThreadPoolExecutor
+    ) -> tuple[tuple[int, ...], Report]:
+        session = Session(InProcessLink(loop), drafter, pace, executor, max_ahead=max_ahead)
+        request = request_of(prompt_ids=list(prompt), params=params, stop_ids=stop_ids_of(params))
+        events = [event async for event in session.generate(request)]
+        return tuple(event.token_id for event in events if isinstance(event, Token)), session.report
+
+    async def together() -> list[tuple[tuple[int, ...], Report]]:
+        with ThreadPoolExecutor(1) as executor:
+            return await asyncio.gather(*(answer(params, prompt, executor) for params, prompt in asked))
+
+    answers = asyncio.run(together())
+    assert [token_ids for token_ids, _ in answers] == [alone(params, prompt=prompt) for params, prompt in asked]
+    if kind == "the target itself" and not max_ahead:
+        for (params, _), (_, report) in zip(asked, answers, strict=True):
+            assert params.min_tokens or report.num_accepted == report.num_drafted > 0

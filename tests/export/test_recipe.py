@@ -33,7 +33,7 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
         ('kind = "card"\nsource = "m"', "not a recipe: kind = 'card'"),
         ('kind = "recipe"\nsource = "m"\nquantization = "q4_0"', "quantization 'q4_0' is not one of onnx's"),
         ('kind = "recipe"\nsource = "m"', "nothing to do for m"),
-        ('kind = "recipe"\nsource = "m"\nformat = "exe"', r"Invalid enum value 'exe' - at `\$.format`"),
+        ('kind = "recipe"\nsource = "m"\nformat = "exe"', "format 'exe' is none; use one of onnx, gguf"),
         ('kind = "recipe"\nquantization = "int4"', "missing required field `source`"),
         ('kind = "recipe"\nsource = "m"\nformat = "gguf"\nquantization = "q4_0"\nbuilder = "fused"', "only for ONNX"),
         ('kind = "recipe"\nsource = "m"\nquantization = "int4"\nblock_size = 48', "block_size 48 is not one"),

@@ -31,7 +31,12 @@ function showFigures(told) {
 
 async function send() {
   const text = $("text").value.trim();
-  if (!text || stopping) return;
+  if (!text) return;
+  if (stopping) {
+    $("wait").hidden = false;
+    say($("wait").textContent);
+    return;
+  }
   $("text").value = "";
   messages.push({ role: "user", content: text });
   bubble("user", text);
@@ -42,7 +47,7 @@ async function send() {
 }
 
 async function listen(element, answer) {
-  stopping = new AbortController();
+  const stop = (stopping = new AbortController());
   const conversation = messages; // of this answer
   busy(true);
   say("Answering");
@@ -50,6 +55,7 @@ async function listen(element, answer) {
   const draw = () => {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
+      if (conversation !== messages) return; // that one is over
       drawStrip($("strip"), answer.parts, ahead);
       $("ahead").textContent = Math.max(ahead, answer.numProvisional);
     });
@@ -63,7 +69,7 @@ async function listen(element, answer) {
     x_outrider: { provisional: true, watch: true },
   };
   try {
-    for await (const chunk of chunks(request, key(), stopping.signal)) {
+    for await (const chunk of chunks(request, key(), stop.signal)) {
       const told = chunk.x_outrider ?? {}, text = chunk.choices[0]?.delta.content;
       const isLow = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 80;
       if (told.confirmed_to !== undefined) answer.confirm(told.confirmed_to);
@@ -83,35 +89,43 @@ async function listen(element, answer) {
     }
     say(`${answer.numProvisional ? "Provisional" : "Verified"} answer: ${answer.text}`);
   } catch (error) {
-    if (error.name === "AbortError") say("Stopped");
-    else {
+    if (error.name !== "AbortError") {
       note(element, error.message, true).setAttribute("role", "alert");
       $("lock").hidden &&= error.status !== 401;
+    } else if (element.isConnected) {
+      say("Stopped");
+      note(element, "Stopped.");
     }
-    if (error.name === "AbortError" && element.isConnected) note(element, "Stopped.");
   } finally {
     ahead = 0;
     draw();
     if (answer.text) conversation.push({ role: "assistant", content: answer.text });
     else if (element.isConnected) conversation.pop(); // what was not answered is not asked again with the next
-    stopping = null;
-    busy(false);
+    if (stop === stopping) over();
   }
+}
+
+function over() {
+  stopping = null;
+  busy(false);
 }
 
 function busy(isBusy) {
   $("log").setAttribute("aria-busy", isBusy);
   $("send").hidden = isBusy;
   $("stop").hidden = !isBusy;
+  $("wait").hidden = true;
   $("text").focus();
 }
 
 function startOver() {
   stopping?.abort();
+  over();
   messages = [];
   clear();
+  drawStrip($("strip"), [], 0);
+  document.querySelectorAll("dd").forEach((figure) => (figure.textContent = "–"));
   say("New conversation");
-  $("text").focus();
 }
 
 async function switchLink(isCut) {

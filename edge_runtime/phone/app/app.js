@@ -31,7 +31,7 @@ let conversation = "";
 let answers = []; // of the conversation, oldest first
 let session = null; // of the answer under way
 const pace = new Pace();
-const refused = new Set(); // answers that the verifier will not verify: they stay as they are, and hold nobody up
+const refused = new Set(); // answers that are not tried again until the app is loaded anew: they hold nobody up
 
 /** A link that the switch on the page cuts. */
 class SwitchedLink extends Link {
@@ -47,7 +47,8 @@ class SwitchedLink extends Link {
 
 async function send() {
   const question = $("text").value.trim();
-  if (!question || isBusy() || $("send").disabled) return;
+  if (!question || $("send").disabled) return;
+  if (isBusy()) return say("Not sent: an answer is still under way; Stop ends it");
   $("text").value = "";
   say("Answering");
   busy(true);
@@ -90,6 +91,8 @@ async function answer(record, answersAlone) {
   const link = new SwitchedLink(token);
   const own = (session = new Session(link, drafter, pace));
   if (!answersAlone) say("Verifying what was said offline");
+  const { finish } = record;
+  record.refusal = null;
   shown.reopen(record);
   let error = null;
   try {
@@ -112,14 +115,23 @@ async function answer(record, answersAlone) {
     error = caught;
     say(error.message);
     $("lock").hidden &&= error.code !== "unauthorized";
+    if (isForGood(error)) {
+      record.finish ??= finish;
+      record.refusal = error.message;
+      await store.keep(record);
+    }
   } finally {
     session = null;
   }
   return error;
 }
 
+/** Whether the verifier will never take this answer, whoever asks. */
+const isForGood = (error) =>
+  error instanceof OutriderError && !error.mayRetry && !["unauthorized", "not_kept"].includes(error.code);
+
 async function tellWaiting() {
-  const { length } = await store.unverified();
+  const { length } = (await store.unverified()).filter(({ refusal }) => !refusal);
   $("waiting").hidden = !length;
   $("waiting").textContent = `${length} to verify`;
 }

@@ -4,6 +4,7 @@
 import { Answer, bubble, clear, drawStrip } from "./answer.js";
 import { take } from "./store.js";
 
+const FIGURES = ["tokens", "ahead", "acceptance", "per_pass", "bytes"]; // of an answer
 const $ = (id) => document.getElementById(id);
 
 export class Shown {
@@ -37,13 +38,17 @@ export class Shown {
   clear() {
     this.#views.clear();
     clear();
+    drawStrip($("strip"), [], 0);
+    for (const id of FIGURES) $(id).textContent = "\u2013";
   }
 
-  tellState({ id, provisionalIds, finish }, isUnderWay) {
+  tellState({ id, verifiedIds, provisionalIds, finish, refusal }, isUnderWay) {
     const note = this.#views.get(id)?.note;
     if (!note) return; // of another conversation
     const isDone = finish || isUnderWay;
-    note.textContent = provisionalIds.length ? "Provisional: this device answered alone." : isDone ? "" : "Not finished.";
+    const state = provisionalIds.length ? "Provisional: this device answered alone." : isDone ? "" : "Not finished.";
+    const isEmpty = !verifiedIds.length && !provisionalIds.length;
+    note.textContent = refusal ? `${isEmpty ? "Not answered" : "Unverified, and stays so"}: ${refusal}.` : state;
     note.hidden = !note.textContent;
   }
 
@@ -73,14 +78,14 @@ export class Shown {
   }
 
   figures(record, { figures, numAhead }, { bytesUp, bytesDown }) {
+    const view = this.#views.get(record.id);
+    if (!view) return; // of another conversation
     const told = (id, text) => ($(id).textContent = text);
     told("tokens", figures.tokens);
     told("ahead", numAhead);
     told("acceptance", figures.drafted ? `${figures.accepted} of ${figures.drafted}` : "\u2013");
     told("per_pass", figures.passes ? (figures.tokens / figures.passes).toFixed(2) : "\u2013");
     told("bytes", `${bytesUp} up, ${bytesDown} down`);
-    const view = this.#views.get(record.id);
-    if (!view) return;
     this.tellState(record, true);
     drawStrip($("strip"), view.answer.parts, numAhead);
     $("log").scrollTop = $("log").scrollHeight;

@@ -11,7 +11,7 @@ import pytest
 from edge_runtime.answer import Piece
 from edge_runtime.api import Modes
 from edge_runtime.api.modes import Mode
-from edge_runtime.events import Finished
+from edge_runtime.events import Finished, Retracted
 from edge_runtime.journal import Journal
 from edge_runtime.options import TokenIds
 from edge_runtime.runtime import Runtime
@@ -94,6 +94,13 @@ def test_what_was_said_offline_of_it_is_verified_and_no_more(home: Path, tmp_pat
                 if num_said == 5:
                     return
 
+    async def heard_to_the_retraction(runtime: Runtime, number: int) -> None:
+        """As one hears whom a crash then ends."""
+        async with aclosing(runtime.resume(number)) as events:
+            async for event in events:
+                if isinstance(event, Retracted):
+                    return
+
     with pytest.MonkeyPatch.context() as patch, Journal(tmp_path / "journal") as journal:
         patch.setenv("OUTRIDER_HOME", str(home))
         with socket.create_server(("127.0.0.1", 0)) as held:
@@ -105,6 +112,9 @@ def test_what_was_said_offline_of_it_is_verified_and_no_more(home: Path, tmp_pat
         assert left.finish == "stopped"
         assert 5 <= len(left.provisional_ids) < 50
         with Runtime.local("tiny", "none", SETTINGS, journal=journal) as runtime:
+            if drafter == "other":
+                asyncio.run(heard_to_the_retraction(runtime, left.id))
+                assert [one.id for one in journal.unfinished()] == [left.id]
             asyncio.run(heard(runtime.resume(left.id)))
             want, _ = asyncio.run(heard(runtime.generate(FIRST, PARAMS, max_tokens=len(left.token_ids), is_kept=False)))
         assert journal.unfinished() == journal.pending() == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_runtime.cli.main import app
+from edge_runtime.cli.frame import app
 from tests.edge_runtime.cli.test_generate import Run, _use_home, home, run
 
 __all__ = ["_use_home", "home", "run"]  # fixtures

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.cli.config_file import OPTIONS, config_path, defaults, load
-from edge_runtime.cli.main import COMMANDS, LazyGroup
+from edge_runtime.cli.frame import COMMANDS, LazyGroup
 from outrider import catalog
 from tests.edge_runtime.cli.test_generate import Run, _use_home, home, run
 
@@ -71,6 +71,12 @@ def test_a_home_of_nobody_is_a_folder_of_that_name(run: Run, monkeypatch: pytest
     assert str(load()["token_file"]).endswith("/~nobody-here/token")
     monkeypatch.setenv("OUTRIDER_HOME", "~nobody-here")
     assert catalog.home() == Path("~nobody-here")
+
+
+def test_what_is_kept_for_verifiers_is_nothing_where_none_is_asked(run: Run) -> None:
+    config_path().write_text('ca_file = "no.pem"\ntarget = "tiny"\n')
+    assert run(*ASK, "--drafter", "none").returncode == 0
+    assert "TLS files" in run(*ASK, "--verifier", "https://127.0.0.1:1").stderr
 
 
 def test_other_lines_stay_as_they_are(run: Run) -> None:

@@ -159,7 +159,8 @@ def test_what_the_journal_has_waiting(run: Run) -> None:
     with Journal() as journal:
         journal.begin(Asked([1], 4)).append_provisional(1, [5, 6])
     findings, _ = look(run, "--quick", "--target", "tiny")
-    assert "2 provisional tokens" in findings["journal"][1]["detail"]
+    assert findings["journal"][0]["detail"].endswith("is sound, 1 conversation")
+    assert findings["journal"][1]["detail"] == "waiting for a verifier: 2 provisional tokens, 1 answer cut short"
     assert findings["journal"][1]["fix"].startswith("outrider sync")
 
 

@@ -61,8 +61,8 @@ def test_a_recipe_file(
     [
         (["no-such-model"], "[unknown_model]"),
         (["MODEL", "--quantization", "int3"], "quantization 'int3' is not one of onnx's; use one of int4, int8"),
-        (["MODEL", "--format", "exe"], "'exe'"),
-        (["MODEL", "--builder", "magic"], "'magic'"),
+        (["MODEL", "--format", "exe"], "outrider: format 'exe' is none; use one of onnx, gguf ["),
+        (["MODEL", "--builder", "magic"], "outrider: builder 'magic' is none; use one of fused, general ["),
         (["MODEL", "--format", "gguf", "--builder", "fused"], "only for ONNX"),
         (["MODEL", "--block-size", "0"], "block_size 0 is not one that kernels know; use one of 16, 32, 64, 128, 256"),
         (["MODEL", "--format", "gguf", "--block-size", "32"], "block_size 32 is only for ONNX"),

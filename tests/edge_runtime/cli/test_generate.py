@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -276,6 +277,12 @@ def test_searches_find_the_same_here_and_over_a_socket(run: Run, kind: str) -> N
         assert answers[0][1] / len(answers[0][0]) >= total / len(plain["token_ids"])
 
 
+def test_what_comes_all_at_once_has_no_rate(run: Run) -> None:
+    samples = run("generate", "hello", *TINY, *SEARCHES["samples"])
+    assert re.search(r"^\d+ tokens, [0-9.]+ bytes a token, all after \d+ ms$", samples.stderr, re.MULTILINE)
+    assert json.loads(run("generate", "hello", *TINY, "--max-tokens", "1", "--json").stdout)["tokens_per_s"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -393,6 +400,21 @@ def test_a_closed_pipe_ends_it_with_a_reason() -> None:
     assert err.rstrip().endswith("[closed_pipe]")
     assert "Traceback" not in err
     assert "Exception ignored" not in err
+
+
+@pytest.mark.parametrize("kind", ["full", "unread"])
+def test_notes_that_find_no_room_withhold_no_answer(run: Run, kind: str) -> None:
+    want = run("generate", "hello", *TINY).stdout
+    if kind == "full":
+        fd = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, fd = os.pipe()
+        os.close(reader)
+    with os.fdopen(fd, "wb", 0) as notes:
+        done = subprocess.run([*COMMAND, "generate", "hello", *TINY], stdout=subprocess.PIPE, stderr=notes, text=True)
+        wrong = subprocess.run([*COMMAND, "generate", "hello", "--target", "nobody"], stderr=notes)
+    assert (done.returncode, done.stdout) == (0, want)
+    assert wrong.returncode == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

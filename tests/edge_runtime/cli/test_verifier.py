@@ -244,6 +244,20 @@ def test_a_device_with_its_token_over_mutual_tls(
         assert run(*ask, *shown).returncode == 0
 
 
+@pytest.mark.parametrize("command", [("generate", "hello"), ("serve",), ("chat",), ("tune",), ("doctor", "--quick")])
+@pytest.mark.parametrize("option", ["--token-file", "--ca-file", "--client-cert"])
+def test_what_is_for_a_verifier_wants_one(run: Run, command: tuple[str, ...], option: str) -> None:
+    done = run(*command, option, "any.pem")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"outrider: {option} is for a verifier; give --verifier too [invalid_parameter]\n"
+
+
+def test_strictness_wants_a_verifier(run: Run) -> None:
+    done = run("generate", "hello", *TINY, "--strict")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--strict is for a verifier; give --verifier too" in done.stderr
+
+
 @pytest.mark.parametrize("text", ["", "two words", "é", "a\nb"])
 def test_a_token_file_that_holds_no_token(run: Run, tmp_path: Path, text: str) -> None:
     file = tmp_path / "token"

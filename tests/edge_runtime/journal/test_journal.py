@@ -79,6 +79,28 @@ def test_offline_then_retracted_once_and_continued(journal: Journal) -> None:
     assert state(journal, record) == ([10, 20, 21], 3, "stop")
 
 
+def test_what_was_stopped_gets_no_longer_whatever_is_retracted(journal: Journal) -> None:
+    record = journal.begin(ASKED, "one")
+    record.append_verified(3, [10])
+    record.append_provisional(4, [11, 12])
+    assert journal.generation(record.id).max_tokens == ASKED.max_tokens
+    journal.stop("one")
+    assert state(journal, record) == ([10, 11, 12], 1, "stopped")
+    record.retract(4)
+    with Journal(journal.path) as later:  # as after a crash
+        [left] = later.unfinished()
+        assert (left.token_ids, left.max_tokens) == ([10], 3)
+    journal.forget("one")
+    journal.check_integrity()
+
+
+def test_what_was_stopped_before_its_first_token_has_no_length(journal: Journal) -> None:
+    record = journal.begin(ASKED, "one")
+    journal.stop("one")
+    assert state(journal, record) == ([], 0, "stopped")
+    assert not journal.unfinished()
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), num_steps=st.integers(0, 30))
 def test_any_order_of_writes_gives_what_a_list_would(

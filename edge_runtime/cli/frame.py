@@ -18,11 +18,11 @@ from edge_runtime.cli.config_file import OPTIONS, defaults
 from edge_runtime.cli.output import console
 from outrider.errors import OutriderError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
-INTERRUPTED = 130  # the exit status that Ctrl-C ends in, wherever it falls
 # Each is a function in the module of its name, imported when it is asked for: `outrider pull` loads no engine.
 COMMANDS = ("generate", "chat", "serve", "sync", "verifier", "pull", "models", "export", "profile", "tune", "doctor")
+OF_VERIFIERS = ("token_file", "ca_file", "client_cert")  # options
 # Each is a group of functions, `COMMANDS` of its module. Of two words the first alone is a command too.
 GROUPS = {
     "bench": "Measure what this program gives on this machine, beside what others give.",
@@ -36,7 +36,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """The command with every error that a person can meet told in one line."""
 
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def told(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
@@ -47,7 +47,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             tell_refused(error)
             raise typer.Exit(1) from None
 
-    return run
+    return told
 
 
 @functools.cache
@@ -80,13 +80,6 @@ def tell_refused(error: OSError) -> None:
     )
 
 
-def fill_closed_streams() -> None:
-    """A standard stream that the caller closed becomes the null device: its number would be the next file's."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-
-
 class LazyGroup(TyperGroup):
     """Imports a command's module only when the command is named (or the list of commands is shown)."""
 
@@ -109,11 +102,12 @@ class ConfiguredCommand(TyperCommand):
     """A command whose options may have defaults of the user's own."""
 
     def invoke(self, ctx: Any) -> Any:
-        """A token that was kept for one verifier is not shown to another."""
-        sources = {name: ctx.get_parameter_source(name) for name in ("verifier", "token_file")}
-        is_default = {name: source is not None and source.name == "DEFAULT_MAP" for name, source in sources.items()}
-        if is_default["token_file"] and not is_default["verifier"]:
-            ctx.params["token_file"] = None
+        """What was kept for verifiers is nothing where none is asked, and one's token is not shown to another."""
+        sources = {name: ctx.get_parameter_source(name) for name in ("verifier", *OF_VERIFIERS)}
+        kept = {name for name, source in sources.items() if source is not None and source.name == "DEFAULT_MAP"}
+        for name in kept.intersection(OF_VERIFIERS):
+            if ctx.params.get("verifier") is None or (name == "token_file" and "verifier" not in kept):
+                ctx.params[name] = None
         return super().invoke(ctx)
 
 
@@ -152,15 +146,10 @@ def outrider(
             raise
 
 
-def main() -> None:
-    """Entry point of `outrider`."""
-    fill_closed_streams()
+def run() -> None:
+    """What was asked for on the command line, until it ends in an exit status."""
     try:
         app()
     except OSError as error:  # outside of commands: a page of help that found no room
         tell_refused(error)
         sys.exit(1)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            console.print("outrider: interrupted [interrupted]")
-        raise

@@ -81,3 +81,30 @@ def test_a_stage_is_told_as_it_is_called(is_terminal: bool, monkeypatch: pytest.
         progress("[/red] :dog: 1", 0, 2)
         progress("[/red] :dog: 1", 2, 2)
     assert "[/red] :dog: 1" in told.getvalue()
+
+
+CTRL_C_AT = """
+import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+module = sys.argv.pop()
+
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+sys.meta_path.insert(0, Finder())
+from edge_runtime.cli import main
+
+sys.argv.append("models")
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "rich.console", "edge_runtime.cli.models"])
+def test_ctrl_c_before_anything_is_loaded_is_one_line(module: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CTRL_C_AT, module], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "outrider: interrupted [interrupted]\n")
