@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
@@ -278,16 +279,26 @@ def test_who_times_out_ends_the_generation(home: Any, stream: bool) -> None:
             assert ai.chat.completions.create(model="auto", messages=HELLO, max_tokens=3).choices
 
 
-def test_who_leaves_a_stream_ends_the_generation(home: Any) -> None:
+def test_who_leaves_a_stream_ends_the_generation(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with toy(home) as (url, loop, engine), client(url) as ai:
-        stream = ai.chat.completions.create(
-            model="auto", messages=HELLO, stream=True, logit_bias={"0": -100, "2": -100}
-        )
-        engine.gate.clear()
-        next(iter(stream))
-        assert loop.num_connections == 1
-        stream.close()
-        engine.gate.set()
+        extend, num_passes = engine.extend, itertools.count(1)
+
+        def extend_and_wait(chunks: Any) -> Any:
+            """Something is said, and what is to be left is not over before that."""
+            logits = extend(chunks)
+            if next(num_passes) == 20:
+                engine.gate.clear()
+            return logits
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "extend", extend_and_wait)
+            stream = ai.chat.completions.create(
+                model="auto", messages=HELLO, stream=True, logit_bias={"0": -100, "2": -100}
+            )
+            next(iter(stream))
+            assert loop.num_connections == 1
+            stream.close()
+            engine.gate.set()
         until(lambda: loop.num_connections == 0)
 
 
