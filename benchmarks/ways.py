@@ -58,7 +58,7 @@ def greedy_alone(engine: Engine, stop_ids: Sequence[int], prompt: Sequence[int],
 
 
 class Pair:
-    """The verifier with one drafter. The pace lives on from prompt to prompt, as in a running app."""
+    """The verifier with one drafter. What drafts cost is known from prompt to prompt, as in a running app."""
 
     def __init__(self, verifier: LocalVerifier, drafter: Drafter | None, folder: ModelFolder) -> None:
         self._verifier, self._drafter, self._manifest = verifier, drafter, folder.manifest

@@ -7,6 +7,7 @@ none, drafting rests, and is tried again now and then. Pure arithmetic; knows no
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 from edge_runtime.pacing import Pace
 
@@ -33,6 +34,10 @@ class AheadPace(Pace):
         self._num_tried = 0  # passes since drafting began or went on
         self._rest = 0  # tokens to go before drafting is tried again
         self._next_rest = REST_TOKENS
+
+    def anew(self) -> Self:
+        """The same: a device that is too slow for its link is so for the next text."""
+        return self
 
     def begin(self, ahead: Sequence[tuple[str, float]]) -> None:
         self._is_stale = False

@@ -17,7 +17,9 @@ it is known and from the clock otherwise. What is observed fades, so that a draf
 Pure arithmetic: knows no model, no link and no clock. A drafter's thread may ask while another thread observes.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from outrider.worth import Calibration, PassCost, most_worthwhile
 
@@ -42,6 +44,12 @@ class Pace:
         self._reached_unaided = _Reached()  # in turns that no free draft began
         self._calibration = Calibration()
         self._draft_ms: dict[str, float] = {}
+
+    def anew(self) -> Self:
+        """For another text: what was learned of the last one is forgotten, what drafts cost is known to both."""
+        new = copy.copy(self)
+        new._reached, new._reached_unaided, new._calibration = _Reached(), _Reached(), Calibration()
+        return new
 
     def pass_ms(self, num_rows: int) -> float:
         if self._known_ms is None:

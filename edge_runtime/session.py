@@ -66,7 +66,7 @@ class Session:
         alone_after_s: float = ALONE_AFTER_S,
     ) -> None:
         self._drafter = drafter
-        self._pace = pace
+        self._pace = pace.anew()
         self._alone_pace = AlonePace()
         self._executor = executor
         self._max_ahead = max_ahead

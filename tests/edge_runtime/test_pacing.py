@@ -131,6 +131,22 @@ def test_free_drafts_go_first_where_they_promise_more_than_a_model() -> None:
     assert not pace.prefers("lookup", [0.4] * 8, "m")
 
 
+def test_another_text_begins_anew_and_drafts_cost_what_they_did() -> None:
+    """Guesses that were always wrong in one text are tried in the next, and nobody measures the drafter again."""
+    pace = Pace(CPU_MS)
+    pace.observe_draft("m", 15)
+    for _ in range(30):
+        pace.observe([("m", 0.9)] * 4, 0, 1, 120)
+    assert not pace.wants_another("m", 1.0, 0)
+    other = pace.anew()
+    assert other.wants_another("m", 1.0, 0)
+    for _ in range(60):
+        other.observe_draft("m", 1000)
+    assert not other.wants_another("m", 1.0, 0)
+    assert not pace.anew().wants_another("m", 1.0, 0)
+    assert not pace.wants_another("m", 1.0, 0)  # it did not hear what became of the other's
+
+
 def test_costs_beyond_the_measured_are_extrapolated() -> None:
     assert Pace({1: 10, 2: 12}).pass_ms(4) == 24
 
