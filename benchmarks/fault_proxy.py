@@ -77,7 +77,7 @@ class FaultProxy:
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -106,12 +106,26 @@ class FaultProxy:
         self._num_held = 0
         self._released.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        number, traffic = len(self.traffic), Traffic()
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Known from its first moment: `cut` ends also what has not begun."""
+        assert self._server is not None
+        if not self._server.is_serving():
+            return writer.close()
+        traffic = Traffic()
+        task = asyncio.create_task(self._serve(len(self.traffic), traffic, reader, writer))
         self._running[task] = traffic
         self.traffic.append(traffic)
+
+        def end(task: asyncio.Task[None]) -> None:
+            del self._running[task]
+            writer.close()
+
+        task.add_done_callback(end)
+        return None
+
+    async def _serve(
+        self, number: int, traffic: Traffic, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         writers, is_over = [writer], False
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
@@ -139,7 +153,6 @@ class FaultProxy:
                 if traffic.was_reset or is_over:
                     each.transport.abort()
                 each.close()
-            del self._running[task]
 
     async def _pipe(
         self,

@@ -25,6 +25,7 @@ from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.edge_runtime.device import OTHER, TARGET, App, drafter_of
 from tests.edge_runtime.test_session import toy_loop
 from tests.serving import serving
+from tests.something_else import answering
 from tests.toy import ToyEngine
 
 QUICK = Retry(first_attempts=3, attempts=5, base_s=0.001, cap_s=0.01)
@@ -265,18 +266,9 @@ def test_what_an_old_connection_still_brings_is_of_the_past() -> None:
 def test_what_answers_in_a_verifier_s_place_is_answered_over(says: bytes, reason: type[OutriderError]) -> None:
     """A captive portal answers whatever is asked: the answer is the drafter's, and the reason is told."""
 
-    async def main() -> App:
-        async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(4096)
-            writer.write(says)
-            writer.close()
-
-        server = await asyncio.start_server(other, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            return await run(f"http://127.0.0.1:{port}", drafter_of(OTHER), request_of(max_tokens=40))
-
-    app = asyncio.run(main())
+    with answering(says) as other:
+        app = asyncio.run(run(other.url, drafter_of(OTHER), request_of(max_tokens=40)))
+    assert other.num_asked
     assert app.reasons == [reason.code]
     assert len(app.provisional) == 40
 

@@ -35,6 +35,7 @@ from outrider.wire import Open, Opened, Up, Verified, encode, pack_ids
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving
+from tests.something_else import answering
 from tests.toy import ToyEngine
 
 GREEDY = SamplingParams()
@@ -276,39 +277,22 @@ def test_no_address(url: str) -> None:
         collect(WebSocketLink(url), None, request_of())
 
 
-@contextlib.contextmanager
-def answering(answer: bytes, times: int) -> Iterator[str]:
-    """The address of what gives this answer to whatever it is asked, just so many times."""
-
-    def serve(listener: socket.socket) -> None:
-        for _ in range(times):
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20)
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join()
-
-
 def test_a_server_that_is_no_verifier() -> None:
     with (
-        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin", 1) as url,
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlogin") as other,
         pytest.raises(LinkLost, match="not a verifier"),
     ):
-        collect(WebSocketLink(url), None, request_of())
+        collect(WebSocketLink(other.url), None, request_of())
+    assert other.num_asked == 1
 
 
 def test_a_proxy_whose_verifier_is_gone_is_asked_again() -> None:
     with (
-        answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", QUICK.first_attempts) as url,
+        answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as other,
         pytest.raises(LinkLost, match="gone for now"),
     ):
-        collect(WebSocketLink(url), None, request_of())
+        collect(WebSocketLink(other.url), None, request_of())
+    assert other.num_asked == QUICK.first_attempts
 
 
 def test_the_verifier_dies_mid_way() -> None:
