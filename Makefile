@@ -41,7 +41,7 @@ FLAGS := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8 -mn
 # What the demo needs: nothing in it is compiled.
 .venv/demo: .venv/torch
 	@echo "==> Outrider, ONNX Runtime, the server"
-	$(BIN)/pip install $(QUIET) -e ".[export,server,chat]"
+	$(BIN)/pip install $(QUIET) -e ".[export,openvino,server,chat]"
 	touch $@
 
 # llama.cpp is compiled for this machine's processor; that takes some minutes. Its "common" library, close to half of that,

@@ -8,6 +8,7 @@ from cloud_verifier.signing import Signer
 from cloud_verifier.verifier import Verifier
 from outrider.constraint import GrammarCompiler
 from outrider.engines import EngineSettings, open_engine
+from outrider.engines.fastest import fastest
 from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.engines.profile import choose_class, load_or_measure
 from outrider.manifest import ModelFolder
@@ -38,6 +39,7 @@ def open_verifier(
     signer: Signer | None = None,
 ) -> LocalVerifier:
     """Load the target, held to its numerics class; measures its profile the first time on a machine."""
+    settings = fastest(folder, settings, progress)
     progress(f"loading {folder.name}", 0, 1)
     engine = open_engine(folder, settings)
     progress(f"loading {folder.name}", 1, 1)

@@ -12,6 +12,7 @@ __all__ = ["EXTRAS", "check_libraries", "main"]
 
 EXTRAS = {
     "onnx": ("onnxruntime",),
+    "openvino": ("openvino",),
     "gguf": ("llama_cpp",),
     "torch": ("torch", "transformers"),
     "server": ("fastapi", "uvicorn", "h11", "prometheus_client", "cryptography"),

@@ -1,5 +1,6 @@
 """`outrider profile`: what passes of a model cost on this machine, and which sizes agree in every bit."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -10,6 +11,8 @@ from edge_runtime.cli.completion import model_names
 from edge_runtime.cli.output import print_json, show_progress
 from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
+from outrider.engines.base import PROVIDERS
+from outrider.engines.fastest import fastest
 from outrider.engines.profile import choose_class, load_or_measure
 from outrider.manifest import Profile
 
@@ -21,6 +24,7 @@ SHOWN = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 def profile(
     name: Annotated[str, typer.Argument(help="A model's name or path.", autocompletion=model_names)],
     threads: Annotated[int, typer.Option(help="Threads; 0 leaves the number to the machine.")] = 0,
+    provider: Annotated[str, typer.Option(help=f"{', '.join(PROVIDERS)}; auto is what a target takes.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Measure anew, even if a profile is stored.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
@@ -31,13 +35,10 @@ def profile(
     Example: outrider profile smollm2-135m-instruct
     """
     folder = catalog.find(name)
-    settings = EngineSettings(num_threads=threads)
-    engine = open_engine(folder, settings)
-    try:
-        with show_progress() as progress:
+    with show_progress() as progress:
+        settings = fastest(folder, EngineSettings(num_threads=threads, provider=provider), progress)
+        with closing(open_engine(folder, settings)) as engine:
             found = load_or_measure(folder, engine, settings, progress, force=force)
-    finally:
-        engine.close()
     if json:
         print_json({"name": folder.name, "profile": found, "exact_sizes": choose_class(found)})
         return

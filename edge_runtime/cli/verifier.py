@@ -40,7 +40,7 @@ def verifier(
     threads: Annotated[int, typer.Option(help="Threads of the model; 0 uses the physical cores.")] = 0,
     sessions: Annotated[int, typer.Option(help="Sessions that stay in the cache at once.")] = 4,
     context: Annotated[int, typer.Option(help="Tokens that a session may have.")] = EngineSettings.max_context,
-    provider: Annotated[str, typer.Option(help=f"{', '.join(PROVIDERS)}.")] = "cpu",
+    provider: Annotated[str, typer.Option(help=f"{', '.join(PROVIDERS)}.")] = "auto",
     gpu_layers: Annotated[int, typer.Option(help="Layers on the GPU, for GGUF models; -1 for all.")] = 0,
     lookup_tokens: Annotated[
         int, typer.Option(help="Tokens held, over all sessions, to make drafts of its own from; 0 makes none.")

@@ -16,15 +16,8 @@ from outrider.errors import ContextExceeded, InvalidParameter, InvalidToken
 __all__ = ["PROVIDERS", "Chunk", "Engine", "EngineSettings", "check_chunk"]
 
 Logits = NDArray[np.float32]
-# What a model runs on, by our name and by ONNX Runtime's.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-}
+# What a model runs on. "auto" is the CPU, and for an ONNX target the faster of the libraries for it (`fastest.py`).
+PROVIDERS = ("auto", "cpu", "openvino", "cuda", "qnn", "coreml", "directml")
 MAX_THREADS = 512  # llama.cpp's own bound, beyond which it crashes
 
 
@@ -35,7 +28,7 @@ class EngineSettings:
     num_threads: int = 0
     max_context: int = 4096  # positions a sequence may hold; lowered to the model's own limit
     max_sequences: int = 1  # sequences resident at once
-    provider: str = "cpu"  # what `outrider verifier --help` lists, for ONNX Runtime; torch has cpu and cuda
+    provider: str = "auto"  # one of PROVIDERS, for ONNX models; torch has cpu and cuda
     num_gpu_layers: int = 0  # llama.cpp only; -1 for all
     has_exact_kernels: bool = True  # llama.cpp only; False takes its fastest kernels, which have no numerics class
 

@@ -63,7 +63,7 @@ class LlamaCppEngine:
     max_chunk = MAX_CHUNK
 
     def __init__(self, folder: ModelFolder, settings: EngineSettings) -> None:
-        if settings.provider != "cpu":
+        if settings.provider not in ("auto", "cpu"):
             raise InvalidParameter(
                 f"llama.cpp knows no provider {settings.provider!r}; say how many layers go to the GPU"
             )

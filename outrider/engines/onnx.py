@@ -13,13 +13,22 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from outrider.engines.base import PROVIDERS, Chunk, EngineSettings, Logits, check_chunk
+from outrider.engines.base import Chunk, EngineSettings, Logits, check_chunk
 from outrider.engines.machine import resolve_threads
 from outrider.errors import EngineError, EngineFull, InvalidModel, InvalidParameter
 from outrider.manifest import ModelFolder
 
 __all__ = ["OnnxEngine"]
 
+# ONNX Runtime's names.
+PROVIDERS = {
+    "auto": "CPUExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
 GRAPH_BYTES = 64 * 2**20  # a graph file with external weights is far smaller; only its operators are looked for
 PASS_TOKENS = 128  # a longer chunk is run in passes of this size, so that prompt logits stay small
 
@@ -35,12 +44,12 @@ class _Sequence:
 class OnnxEngine:
     """See `outrider.engines.base.Engine`. Raises InvalidModel for a graph that is not such a decoder."""
 
+    name = f"onnxruntime {ort.__version__}"
     max_batch = 1
     supports_tree = False
     can_truncate = True
 
     def __init__(self, folder: ModelFolder, settings: EngineSettings) -> None:
-        self.name = f"onnxruntime {ort.__version__}"
         manifest = folder.manifest
         self.n_vocab = manifest.n_vocab
         self.id_map = None if manifest.id_map is None else np.load(folder.path / manifest.id_map)

@@ -5,6 +5,7 @@ Costs are medians of interleaved repeats, so that a slow moment does not fall on
 """
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from outrider.errors import InvalidParameter
 from outrider.manifest import ModelFolder, Profile, load_folder, write_manifest
 from outrider.progress import Progress, silent
 
-__all__ = ["choose_class", "load_or_measure", "machine", "measure", "profile_key"]
+__all__ = ["choose_class", "load_or_measure", "machine", "measure", "profile_key", "turn_ms"]
 
 COST_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 VERIFIED = 8  # rows of a pass that checks drafts, by which classes are judged
@@ -116,11 +117,12 @@ def _rewind(engine: Engine, sequence: int, token_ids: Sequence[int], depth: int)
     _fill(engine, sequence, token_ids[:depth], 0)
 
 
-def machine(engine: Engine, settings: EngineSettings) -> str:
+def machine(engine: Engine | type[Engine], settings: EngineSettings) -> str:
     """All that cost and bits depend on besides the weights: processor, backend, threads, provider."""
     threads = resolve_threads(settings.num_threads)
     layers = f", {settings.num_gpu_layers} GPU layers" if settings.num_gpu_layers else ""
-    return f"{processor()}, {engine.name}, {threads} threads, {settings.provider}{layers}"
+    provider = "cpu" if settings.provider == "auto" else settings.provider
+    return f"{processor()}, {engine.name}, {threads} threads, {provider}{layers}"
 
 
 def profile_key(engine: Engine, settings: EngineSettings) -> str:
@@ -158,9 +160,13 @@ def choose_class(profile: Profile) -> list[int]:
     Ascending; empty when no size has a class.
     """
 
-    def cost(sizes: list[int]) -> float:
-        by_rows = class_cost_ms(profile.cost_ms, sizes)
-        return by_rows[1] + by_rows[VERIFIED]
-
     usable = [sorted(sizes) for sizes in profile.classes if min(sizes) in profile.cost_ms]
-    return min(usable, key=cost, default=[])
+    return min(usable, key=lambda sizes: turn_ms(profile, sizes), default=[])
+
+
+def turn_ms(profile: Profile, sizes: Sequence[int]) -> float:
+    """What a target's time goes into: a step and a pass over 8 rows, held to a class; infinite where that is empty."""
+    if not sizes:
+        return math.inf
+    by_rows = class_cost_ms(profile.cost_ms, sizes)
+    return by_rows[1] + by_rows[VERIFIED]

@@ -174,11 +174,11 @@ def _typed() -> Iterator[None]:
 
 
 def _device(provider: str) -> torch.device:
-    if provider not in ("cpu", "cuda"):
+    if provider not in ("auto", "cpu", "cuda"):
         raise InvalidParameter(f"torch runs on cpu or cuda, not on {provider!r}")
     if provider == "cuda" and not torch.cuda.is_available():
         raise InvalidParameter("torch finds no CUDA device here; use the provider cpu")
-    return torch.device(provider)
+    return torch.device("cuda" if provider == "cuda" else "cpu")
 
 
 def _load(folder: ModelFolder, device: torch.device) -> Any:

@@ -1,21 +1,31 @@
-"""The ONNX engine on the graphs of both builders: what `tests/outrider/engines/test_contract.py` asks, in its class."""
+"""The engines for ONNX on the graphs that they run: what `tests/outrider/engines/test_contract.py` asks, in a class.
 
+ONNX Runtime runs the graphs of both builders, OpenVINO the fused ones, several sequences in one pass."""
+
+import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from outrider.engines import Chunk, Engine, EngineSettings, open_engine
+from outrider.engines import Chunk, Engine, EngineSettings, backend, open_engine
+from outrider.engines.fastest import fastest
 from outrider.engines.numerics import ClassEngine
+from outrider.engines.profile import machine
 from outrider.errors import ContextExceeded, EngineError, EngineFull, InvalidModel, InvalidParameter, InvalidToken
-from outrider.manifest import Manifest, ModelFolder, Source
+from outrider.manifest import Manifest, ModelFolder, Profile, Source, load_folder, write_manifest
 from tests.export.conftest import Built
 from tests.export.models import N_VOCAB
 
 TOKENS = [int(token_id) for token_id in np.random.default_rng(2).integers(0, N_VOCAB, 240)]
 CLASS = list(range(2, 129, 2))  # two rows a time: an odd last one would be rounded otherwise
 SETTINGS = EngineSettings(num_threads=1, max_context=200, max_sequences=2)
+OPENVINO = replace(SETTINGS, provider="openvino")
 
 
 def folder_of(path: Path, **over: object) -> ModelFolder:
@@ -35,14 +45,13 @@ def folder_of(path: Path, **over: object) -> ModelFolder:
     return ModelFolder(path, Manifest(**(fields | over)))
 
 
-@pytest.fixture(params=["fused", "general"])
-def folder(request: pytest.FixtureRequest, built: Built) -> ModelFolder:
-    return folder_of(built.onnx("llama", request.param, "int4"))
+RUN = {"fused": ("fused", SETTINGS), "general": ("general", SETTINGS), "openvino": ("fused", OPENVINO)}
 
 
-@pytest.fixture
-def engine(folder: ModelFolder) -> Iterator[Engine]:
-    engine = open_engine(folder, SETTINGS)
+@pytest.fixture(params=list(RUN))
+def engine(request: pytest.FixtureRequest, built: Built) -> Iterator[Engine]:
+    builder, settings = RUN[request.param]
+    engine = open_engine(folder_of(built.onnx("llama", builder, "int4")), settings)
     yield engine
     engine.close()
     engine.close()
@@ -168,12 +177,98 @@ def test_trees_are_refused(engine: Engine) -> None:
         engine.keep(engine.allocate(), 0, [0])
 
 
-def test_providers_go_by_name(folder: ModelFolder) -> None:
+def test_providers_go_by_name(built: Built) -> None:
     with pytest.raises(InvalidParameter, match=r"it has: .*cpu"):
-        open_engine(folder, EngineSettings(provider="qnn"))
+        open_engine(folder_of(built.onnx("llama", "fused", "int4")), EngineSettings(provider="qnn"))
 
 
-def test_a_file_that_is_no_decoder_is_refused(tmp_path: Path, built: Built) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, OPENVINO], ids=["cpu", "openvino"])
+def test_a_file_that_is_no_decoder_is_refused(tmp_path: Path, settings: EngineSettings) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(InvalidModel):
-        open_engine(folder_of(tmp_path))
+    with pytest.raises(InvalidModel, match="export the model again"):
+        open_engine(folder_of(tmp_path), settings)
+
+
+# OpenVINO
+
+
+def test_both_libraries_say_the_same_but_for_rounding(built: Built) -> None:
+    folder = folder_of(built.onnx("llama", "fused", "int4"))
+    found = []
+    for settings in (SETTINGS, OPENVINO):
+        with closing(open_engine(folder, settings)) as engine:
+            found.append(rows(engine, TOKENS[:60], 20))
+    apart = np.abs(found[0] - found[1])
+    assert apart.max() < 0.25 * found[0].std()
+    assert apart.mean() < 0.05 * found[0].std()
+
+
+@pytest.mark.parametrize("lengths", [(1, 1), (1, 2), (5, 1), (64, 3)])
+def test_sequences_in_one_pass_keep_the_bits_that_each_has_alone(built: Built, lengths: tuple[int, int]) -> None:
+    with closing(open_engine(folder_of(built.onnx("llama", "fused", "int4")), OPENVINO)) as engine:
+        exact = ClassEngine(engine, range(2, 129), batch_exact=True)
+        histories = (TOKENS[:37], TOKENS[100:111])
+        parts = [TOKENS[start : start + length] for start, length in zip((50, 150), lengths, strict=True)]
+        alone = [
+            rows(exact, [*history, *part], 200)[-len(part) :] for history, part in zip(histories, parts, strict=True)
+        ]
+        sequences = [exact.allocate() for _ in histories]
+        for sequence, history in zip(sequences, histories, strict=True):
+            exact.extend([Chunk(sequence, history, 0)])
+        together = exact.extend([Chunk(s, part, len(part)) for s, part in zip(sequences, parts, strict=True)])
+        for found, expected in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_openvino_refuses_what_it_cannot_run(built: Built) -> None:
+    with pytest.raises(InvalidModel, match="fused graphs only"):
+        open_engine(folder_of(built.onnx("llama", "general", "int4")), OPENVINO)
+    with pytest.raises(InvalidParameter, match="runs ONNX models"):
+        open_engine(folder_of(built.onnx("llama", "fused", "int4"), format="gguf"), OPENVINO)
+
+
+# Which of them
+
+
+@pytest.fixture
+def small(built: Built, tmp_path: Path) -> ModelFolder:
+    """A folder of one's own, to keep profiles in."""
+    path = Path(shutil.copytree(built.onnx("llama", "fused", "int4"), tmp_path / "tiny"))
+    write_manifest(path, folder_of(path, max_context=1024).manifest)
+    return load_folder(path)
+
+
+def with_costs(folder: ModelFolder, **cost_ms: float) -> ModelFolder:
+    """Measured already: a pass of any size costs so much with a library."""
+    profiles = {}
+    for provider, cost in cost_ms.items():
+        settings = replace(SETTINGS, provider=provider)
+        profiles[provider] = Profile(
+            engine="",
+            machine=machine(backend(folder, settings), settings),
+            num_threads=1,
+            context=256,
+            cost_ms=dict.fromkeys(range(1, 33), cost),
+            classes=[list(range(1, 33))],
+            batch_exact=False,
+        )
+    write_manifest(folder.path, msgspec.structs.replace(folder.manifest, profiles=profiles))
+    return load_folder(folder.path)
+
+
+def test_a_target_runs_on_the_library_whose_passes_cost_least(
+    small: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cost_ms, wanted in (({"cpu": 2.0, "openvino": 1.0}, "openvino"), ({"cpu": 1.0, "openvino": 2.0}, "cpu")):
+        assert fastest(with_costs(small, **cost_ms), SETTINGS).provider == wanted
+    slow = with_costs(small, openvino=1e9)  # the other is measured, and kept
+    assert fastest(slow, SETTINGS).provider == "cpu"
+    assert len(load_folder(small.path).manifest.profiles) == 2
+    for provider in ("cpu", "openvino"):  # who asks for one has it
+        assert fastest(slow, replace(SETTINGS, provider=provider)).provider == provider
+    monkeypatch.setitem(sys.modules, "outrider.engines.openvino", None)
+    assert fastest(small, SETTINGS).provider == "cpu"  # not installed
+
+
+def test_a_graph_that_only_one_of_them_runs(built: Built) -> None:
+    assert fastest(folder_of(built.onnx("llama", "general", "int4")), SETTINGS).provider == "cpu"

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -27,6 +27,7 @@ from outrider import catalog
 from outrider.choice import SamplingParams
 from outrider.engines import Chunk, EngineSettings, open_engine
 from outrider.engines.base import Logits
+from outrider.engines.fastest import fastest
 from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.engines.profile import choose_class, load_or_measure
 from outrider.manifest import ModelFolder
@@ -41,10 +42,12 @@ NUM_TOKENS = 128
 SETTINGS = EngineSettings(max_context=1024, max_sequences=2)
 GREEDY = SamplingParams()
 SAMPLED = SamplingParams(temperature=0.8, seed=20)
-TARGETS = {
-    "qwen2.5-coder-1.5b-onnx": "qwen2.5-coder-0.5b-onnx-trim",
-    "smollm2-135m-instruct": "smollm2-135m-onnx-general",
-}
+# The target, what it runs on, its drafter, and of how many prompts: the second library for ONNX is asked a few.
+TARGETS = (
+    ("qwen2.5-coder-1.5b-onnx", "auto", "qwen2.5-coder-0.5b-onnx-trim", len(PROMPTS)),
+    ("qwen2.5-coder-1.5b-onnx", "cpu", "qwen2.5-coder-0.5b-onnx-trim", 2),
+    ("smollm2-135m-instruct", "auto", "smollm2-135m-onnx-general", len(PROMPTS)),
+)
 
 
 class Recorder:
@@ -80,9 +83,10 @@ class Alone:
 class Bench:
     """One loaded target, its drafter, and what the target says alone."""
 
-    def __init__(self, folder: ModelFolder, drafter: str) -> None:
-        engine = open_engine(folder, SETTINGS)
-        profile = load_or_measure(folder, engine, SETTINGS)
+    def __init__(self, folder: ModelFolder, provider: str, drafter: str, num_prompts: int) -> None:
+        settings = fastest(folder, replace(SETTINGS, provider=provider))
+        engine = open_engine(folder, settings)
+        profile = load_or_measure(folder, engine, settings)
         sizes = choose_class(profile)
         assert len(sizes) > 1, "the target has no class of pass sizes with equal bits"
         self.recorder = Recorder(ClassEngine(engine, sizes, batch_exact=profile.batch_exact))
@@ -95,7 +99,7 @@ class Bench:
         assert model is not None
         self.model = model
         codec = TextCodec(folder)
-        self.prompts = [codec.encode_chat([{"role": "user", "content": text}]) for text in PROMPTS]
+        self.prompts = [codec.encode_chat([{"role": "user", "content": text}]) for text in PROMPTS[:num_prompts]]
         self._alone: dict[SamplingParams, Alone] = {}
 
     def alone(self, params: SamplingParams) -> Alone:
@@ -170,9 +174,10 @@ class Bench:
         self.recorder.close()
 
 
-@pytest.fixture(scope="module", params=list(TARGETS))
+@pytest.fixture(scope="module", params=TARGETS, ids=lambda target: f"{target[0]}-{target[1]}")
 def bench(request: pytest.FixtureRequest, real_store: None) -> Iterator[Bench]:
-    made = Bench(catalog.find(request.param), TARGETS[request.param])
+    name, *others = request.param
+    made = Bench(catalog.find(name), *others)
     yield made
     made.close()
 
