@@ -25,6 +25,7 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
 from outrider.engines import Chunk, Engine, EngineSettings, open_engine
+from outrider.engines.fastest import fastest
 from outrider.errors import InvalidParameter, NotHere, OutriderError
 from outrider.manifest import ModelFolder
 
@@ -96,9 +97,10 @@ def our_ways(
     def add(way: Way, generate: Generate) -> None:
         contenders.append(Contender(way, [""], lambda setting: nullcontext(generate)))
 
-    def alone(of: ModelFolder, with_settings: EngineSettings) -> Generate:
+    def alone(name: str, of: ModelFolder, with_settings: EngineSettings, note: str = "") -> None:
         engine = stack.enter_context(closing(open_engine(of, with_settings)))
-        return lambda prompt, max_tokens: greedy_alone(engine, stop_ids, prompt, max_tokens)
+        way = Way(name=f"target alone, {name}", role="alone", note=note or engine.name)
+        add(way, lambda prompt, max_tokens: greedy_alone(engine, stop_ids, prompt, max_tokens))
 
     for name in also:
         try:
@@ -106,12 +108,12 @@ def our_ways(
         except NotHere as error:
             missing.append(Missing(f"target alone, {name}", str(error)))
             continue
-        fastest = dataclasses.replace(settings, has_exact_kernels=False)
-        way = Way(
-            name=f"target alone, {name}", role="alone", note="the kernels that are fastest, not those of equal bits"
-        )
-        add(way, alone(other, fastest))
-    add(Way(name="target alone, passes of one", role="alone"), alone(folder, settings))
+        inexact = dataclasses.replace(settings, has_exact_kernels=False)
+        alone(name, other, inexact, "the kernels that are fastest, not those of equal bits")
+    chosen = fastest(folder, settings)
+    alone("passes of one", folder, chosen)
+    if chosen.provider == "openvino":
+        alone("passes of one, ONNX Runtime", folder, dataclasses.replace(chosen, provider="cpu"))
     verifier = open_verifier(folder, settings)
     stack.callback(verifier.close)
     add(Way(name=IN_CLASS, role="alone", note="what exactness costs without drafts"), Pair(verifier, None, folder))
@@ -137,7 +139,8 @@ def profiles(names: Sequence[str]) -> dict[str, dict[int, float]]:
         except OutriderError:  # "lookup" and the like
             continue
         for profile in manifest.profiles.values():
-            found[f"{manifest.name}, {profile.num_threads} thread{'s' * (profile.num_threads > 1)}"] = profile.cost_ms
+            library, num = profile.engine.split()[0], profile.num_threads
+            found[f"{manifest.name}, {library}, {num} thread{'s' * (num > 1)}"] = profile.cost_ms
     return found
 
 

@@ -4,6 +4,9 @@ Imported before any of them, by whoever loads them or starts a process that does
 """
 
 import os
+import sys
 
 # ONNX Runtime keeps an id of the device in the user's cache, and sends events of each process with it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# OpenVINO sends an event of each import with the library `openvino_telemetry`, and nothing where that cannot be imported.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
