@@ -220,7 +220,7 @@ def test_wrong_drafts_and_random_lengths_over_the_websocket_with_the_cache_lost_
             bench.must_equal_alone(params, lambda number: TakingTurns(wrong(number), right_nearly_always(number)), url)
     finally:
         bench.verifier.step = step
-    assert count > 20 * len(PROMPTS)
+    assert count > 20 * len(bench.prompts)
 
 
 def test_outside_the_class_the_bits_differ(bench: Bench) -> None:
