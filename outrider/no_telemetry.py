@@ -8,5 +8,5 @@ import sys
 
 # ONNX Runtime keeps an id of the device in the user's cache, and sends events of each process with it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# OpenVINO sends an event of each import, by the library `openvino_telemetry`; where that cannot be imported it does not.
+# OpenVINO sends an event of each import; without the library `openvino_telemetry` it cannot.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
