@@ -163,6 +163,7 @@ def describe(name: str, recipe: Recipe, source: ModelFolder, folder: Path, file:
         recipe=msgspec.to_builtins(recipe),
         report=None,
         profiles={},
+        timings={},
     )
 
 

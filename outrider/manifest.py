@@ -56,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: dict[str, Any] | None = None
     report: dict[str, Any] | None = None
     profiles: dict[str, Profile] = {}
+    timings: dict[str, dict[int, float]] = {}  # by machine: milliseconds of passes, where no profile was wanted
 
     @property
     def fingerprint(self) -> str:

@@ -67,7 +67,7 @@ class PhoneSite:
         for name, content in self._files.items():
             self._add_file(app, name, content)
         drafter = self._drafter
-        facts = msgspec.structs.replace(drafter.manifest, recipe=None, report=None, profiles={})
+        facts = msgspec.structs.replace(drafter.manifest, recipe=None, report=None, profiles={}, timings={})
         told = msgspec.json.encode({**msgspec.to_builtins(facts), "fingerprint": facts.fingerprint})
 
         async def manifest() -> Response:

@@ -22,7 +22,7 @@ LARGEST_SHARE = 0.5  # of the target's bytes: a drafter that is larger takes too
 MAX_DRAFTS = 31
 PATIENCES_MS = [0, 50, 100, 200, 400]  # a useful wait is at least a round trip and some drafts
 BESIDE_AHEAD = 16  # guesses, where drafter and target of one device run side by side
-ALONE = "1 sequences"  # how the profile's key of an engine with one sequence ends
+WITH_ROOM = " sequences"  # how the profile's key of an engine with room for all sizes ends
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def pair_space(target: ModelFolder) -> Space:
     measured = {
         profile.num_threads
         for key, profile in target.manifest.profiles.items()
-        if profile.machine.startswith(f"{processor()}, ") and key.endswith(ALONE) and profile.num_threads <= cores
+        if profile.machine.startswith(f"{processor()}, ") and key.endswith(WITH_ROOM) and profile.num_threads <= cores
     }
     defaults = Knobs(auto_drafter(target), cores, cores)
     return Space(

@@ -1,19 +1,20 @@
-"""Which library runs an ONNX target fastest on this machine's CPU: measured once, then known from the stored profiles.
+"""Which library runs an ONNX target fastest on this machine's CPU: timed once, then known from the stored profiles.
 
 It is chosen by what a target does: plain steps, and passes that check drafts. A drafter makes passes of one, for which
 ONNX Runtime was the faster one wherever it was measured; whoever opens one without asking here gets that.
 """
 
-from contextlib import closing
 from dataclasses import replace
 
-from outrider.engines import EngineSettings, backend, open_engine
-from outrider.engines.profile import choose_class, load_or_measure, machine, turn_ms
+from outrider.engines import EngineSettings
+from outrider.engines.profile import load_or_time
 from outrider.errors import InvalidModel, MissingExtra
-from outrider.manifest import ModelFolder, Profile
+from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 
 __all__ = ["fastest"]
+
+STEP, CHECK = 2, 8  # rows of the passes compared: the smallest whose bits larger ones share, and a usual check
 
 
 def fastest(folder: ModelFolder, settings: EngineSettings, progress: Progress = silent) -> EngineSettings:
@@ -25,21 +26,12 @@ def fastest(folder: ModelFolder, settings: EngineSettings, progress: Progress = 
         return settings
     on_cpu, other = replace(settings, provider="cpu"), replace(settings, provider="openvino")
     try:
-        profile = _profile(folder, other, progress)
+        other_ms = _turn_ms(folder, other, progress)
     except (MissingExtra, InvalidModel):
         return on_cpu
-    return min((on_cpu, _profile(folder, on_cpu, progress)), (other, profile), key=lambda each: _turn_ms(each[1]))[0]
+    return other if other_ms < _turn_ms(folder, on_cpu, progress) else on_cpu
 
 
-def _turn_ms(profile: Profile) -> float:
-    return turn_ms(profile, choose_class(profile))
-
-
-def _profile(folder: ModelFolder, settings: EngineSettings, progress: Progress) -> Profile:
-    """The stored one, of whatever context; else it is measured, and stored."""
-    here = machine(backend(folder, settings), settings)
-    for profile in folder.manifest.profiles.values():
-        if profile.machine == here:
-            return profile
-    with closing(open_engine(folder, settings)) as engine:
-        return load_or_measure(folder, engine, settings, progress)
+def _turn_ms(folder: ModelFolder, settings: EngineSettings, progress: Progress) -> float:
+    cost_ms = load_or_time(folder, settings, (STEP, CHECK), progress)
+    return cost_ms[STEP] + cost_ms[CHECK]

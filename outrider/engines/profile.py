@@ -5,14 +5,16 @@ Costs are medians of interleaved repeats, so that a slow moment does not fall on
 """
 
 import logging
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 
+from outrider.engines import backend, open_engine
 from outrider.engines.base import Chunk, Engine, EngineSettings
 from outrider.engines.machine import processor, resolve_threads
 from outrider.engines.numerics import class_cost_ms
@@ -21,10 +23,12 @@ from outrider.errors import InvalidParameter
 from outrider.manifest import ModelFolder, Profile, load_folder, write_manifest
 from outrider.progress import Progress, silent
 
-__all__ = ["choose_class", "load_or_measure", "machine", "measure", "profile_key", "turn_ms"]
+__all__ = ["choose_class", "load_or_measure", "load_or_time", "machine", "measure", "profile_key"]
 
 COST_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 VERIFIED = 8  # rows of a pass that checks drafts, by which classes are judged
+CONTEXT = 256  # positions that are held while passes are timed
+REPEATS = 5
 ROOMY = 640  # positions that leave room for every size measured
 FILL = 128  # tokens a pass while the context is filled before measuring
 
@@ -34,8 +38,8 @@ logger = logging.getLogger(__name__)
 def measure(
     engine: Engine,
     *,
-    context: int = 256,
-    repeats: int = 5,
+    context: int = CONTEXT,
+    repeats: int = REPEATS,
     settings: EngineSettings | None = None,
     progress: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
@@ -50,12 +54,11 @@ def measure(
     if room < 1:
         raise InvalidParameter(f"a context of {engine.max_context} is too small to measure in; allow more")
     depth = min(context, room)
-    rng = np.random.default_rng(0)
-    token_ids = [int(token_id) for token_id in rng.integers(0, engine.n_vocab, depth + 4 * SIZES[-1])]
+    token_ids = _some_ids(engine, depth + 4 * SIZES[-1])
     sequence = engine.allocate()
     try:
         _fill(engine, sequence, token_ids[:depth], 0)
-        cost_ms = _costs(engine, sequence, token_ids, depth, repeats, progress, clock)
+        cost_ms = _costs(engine, sequence, token_ids, depth, COST_SIZES, repeats, progress, clock)
         # Padding and refused drafts are taken back by truncation: without it no class is of use.
         classes = find_classes(engine, sequence, token_ids, depth, progress) if engine.can_truncate else []
     finally:
@@ -73,6 +76,10 @@ def measure(
     return msgspec.structs.replace(profile, batch_exact=is_exact)
 
 
+def _some_ids(engine: Engine, num: int) -> list[int]:
+    return [int(token_id) for token_id in np.random.default_rng(0).integers(0, engine.n_vocab, num)]
+
+
 def _fill(engine: Engine, sequence: int, token_ids: Sequence[int], start: int) -> None:
     step = min(FILL, engine.max_chunk)
     for first in range(start, len(token_ids), step):
@@ -84,12 +91,13 @@ def _costs(
     sequence: int,
     token_ids: Sequence[int],
     depth: int,
+    sizes: Sequence[int],
     repeats: int,
     progress: Progress,
     clock: Callable[[], float],
 ) -> dict[int, float]:
-    """Milliseconds for 1 … 32 tokens a pass, the logits of all rows included."""
-    sizes = [size for size in COST_SIZES if size <= engine.max_chunk]
+    """Milliseconds for 1 to the last of so many tokens a pass, the logits of all rows included."""
+    sizes = [size for size in sizes if size <= engine.max_chunk]
     taken_ms: dict[int, list[float]] = {size: [] for size in sizes}
     for repeat in range(repeats + 1):
         progress("timing passes", repeat, repeats + 1)
@@ -146,12 +154,37 @@ def load_or_measure(
     if key in stored and not force:
         return stored[key]
     profile = measure(engine, settings=settings, progress=progress)
+    _store(folder, "profiles", key, profile)
+    return profile
+
+
+def load_or_time(
+    folder: ModelFolder, settings: EngineSettings, sizes: Sequence[int], progress: Progress = silent
+) -> dict[int, float]:
+    """Milliseconds of passes of these sizes, no more: from a stored profile of whatever context, or timed once and
+    stored. Opens the model only to time it; raises what that does."""
+    here = machine(backend(folder, settings), settings)
+    now = load_folder(folder.path).manifest
+    known = [now.timings.get(here, {}), *(each.cost_ms for each in now.profiles.values() if each.machine == here)]
+    if found := next((cost_ms for cost_ms in known if set(sizes) <= cost_ms.keys()), None):
+        return found
+    room = replace(settings, max_context=CONTEXT + max(sizes), max_sequences=1)
+    with closing(open_engine(folder, room)) as engine:
+        depth = engine.max_context - max(sizes)
+        token_ids = _some_ids(engine, CONTEXT + max(sizes))
+        sequence = engine.allocate()
+        _fill(engine, sequence, token_ids[:depth], 0)
+        cost_ms = _costs(engine, sequence, token_ids, depth, sizes, REPEATS, progress, time.perf_counter)
+    _store(folder, "timings", here, cost_ms)
+    return cost_ms
+
+
+def _store(folder: ModelFolder, field: str, key: str, value: Profile | dict[int, float]) -> None:
     now = load_folder(folder.path).manifest  # measuring took a while: another process may have stored its own
     try:
-        write_manifest(folder.path, msgspec.structs.replace(now, profiles={**now.profiles, key: profile}))
+        write_manifest(folder.path, msgspec.structs.replace(now, **{field: {**getattr(now, field), key: value}}))
     except OSError as error:
-        logger.warning("the profile of %s was measured but could not be stored: %s", folder.name, error)
-    return profile
+        logger.warning("what passes of %s cost was measured but could not be stored: %s", folder.name, error)
 
 
 def choose_class(profile: Profile) -> list[int]:
@@ -160,13 +193,9 @@ def choose_class(profile: Profile) -> list[int]:
     Ascending; empty when no size has a class.
     """
 
+    def cost(sizes: list[int]) -> float:
+        by_rows = class_cost_ms(profile.cost_ms, sizes)
+        return by_rows[1] + by_rows[VERIFIED]
+
     usable = [sorted(sizes) for sizes in profile.classes if min(sizes) in profile.cost_ms]
-    return min(usable, key=lambda sizes: turn_ms(profile, sizes), default=[])
-
-
-def turn_ms(profile: Profile, sizes: Sequence[int]) -> float:
-    """What a target's time goes into: a step and a pass over 8 rows, held to a class; infinite where that is empty."""
-    if not sizes:
-        return math.inf
-    by_rows = class_cost_ms(profile.cost_ms, sizes)
-    return by_rows[1] + by_rows[VERIFIED]
+    return min(usable, key=cost, default=[])
