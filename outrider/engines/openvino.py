@@ -105,7 +105,7 @@ class OpenVinoEngine:
         try:
             self._request.infer(typed, share_inputs=True)
         except Exception as error:  # noqa: BLE001  OpenVINO raises bare RuntimeError and classes of its own
-            raise EngineError(f"OpenVINO failed: {str(error).splitlines()[0]}") from None
+            raise EngineError(f"OpenVINO failed: {_reason(error)}") from None
         for chunk, start in zip(chunks, starts, strict=True):
             self._sequences.resize(chunk.sequence, start + len(chunk.token_ids))
         logits: Logits = self._request.get_output_tensor(0).data[0]
@@ -162,5 +162,10 @@ def _compile(folder: ModelFolder, settings: EngineSettings) -> Any:
         return core.compile_model(paged(core.read_model(folder.model_file)), "CPU", told)
     except RuntimeError as error:
         raise InvalidModel(
-            f"{folder.model_file} cannot be loaded ({str(error).splitlines()[0]}); export the model again"
+            f"{folder.model_file} cannot be loaded ({_reason(error)}); export the model again"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Its last line that says something: those before name places in OpenVINO's sources."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
