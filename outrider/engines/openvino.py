@@ -161,9 +161,7 @@ def _compile(folder: ModelFolder, settings: EngineSettings) -> Any:
     try:
         return core.compile_model(paged(core.read_model(folder.model_file)), "CPU", told)
     except RuntimeError as error:
-        raise InvalidModel(
-            f"{folder.model_file} cannot be loaded ({_reason(error)}); export the model again"
-        ) from None
+        raise InvalidModel(f"{folder.model_file} cannot be loaded ({_reason(error)}); export the model again") from None
 
 
 def _reason(error: Exception) -> str:

@@ -154,7 +154,7 @@ def test_the_pair_says_what_the_target_says_and_a_drafter_like_it_is_always_righ
         assert same.accepted == same.drafted
         assert result.select(way="target alone, other", kind=kind)[0].digest != alone.digest
     assert len(result.warm_ups) == 2 * len(names)
-    assert set(result.profiles) == {"tiny, onnxruntime, 1 thread"}
+    assert set(result.profiles) == {"tiny, llama.cpp, 1 thread"}
 
 
 def test_the_link_has_four_ways_at_every_round_trip(measured: Measured) -> None:

@@ -234,7 +234,7 @@ def test_openvino_refuses_what_it_cannot_run(built: Built) -> None:
 def small(built: Built, tmp_path: Path) -> ModelFolder:
     """A folder of one's own, to keep profiles in."""
     path = Path(shutil.copytree(built.onnx("llama", "fused", "int4"), tmp_path / "tiny"))
-    write_manifest(path, folder_of(path, max_context=1024).manifest)
+    write_manifest(path, folder_of(path).manifest)
     return load_folder(path)
 
 
