@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from outrider.engines import EngineSettings
 from outrider.engines.profile import load_or_time
-from outrider.errors import InvalidModel, MissingExtra
+from outrider.errors import EngineError, InvalidModel, MissingExtra
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 
@@ -27,7 +27,7 @@ def fastest(folder: ModelFolder, settings: EngineSettings, progress: Progress = 
     on_cpu, other = replace(settings, provider="cpu"), replace(settings, provider="openvino")
     try:
         other_ms = _turn_ms(folder, other, progress)
-    except (MissingExtra, InvalidModel):
+    except (MissingExtra, InvalidModel, EngineError):
         return on_cpu
     return other if other_ms < _turn_ms(folder, on_cpu, progress) else on_cpu
 
