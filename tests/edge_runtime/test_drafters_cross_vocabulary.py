@@ -317,4 +317,4 @@ def test_smollm_drafts_for_qwen(real_store: None, capsys: pytest.CaptureFixture[
     report = finished.report
     with capsys.disabled():
         print(f"\nSmolLM2 for Qwen: {report.num_accepted} of {report.num_drafted} drafts accepted")
-    assert report.acceptance > 0.25  # of up to 15 in a row, whatever the drafter thinks of them
+    assert report.num_accepted > len(tokens) / 3  # the share of its guesses depends on how many rows are worth it
