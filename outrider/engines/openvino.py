@@ -56,6 +56,13 @@ class OpenVinoEngine:
             held = np.zeros(shape, np.float32)
             self._caches.append(held)
             self._request.set_tensor(cache, ov.Tensor(held, shared_memory=True))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """The first pass arranges the weights for the kernels, which takes seconds: a part of loading."""
+        sequence = self.allocate()
+        self.extend([Chunk(sequence, [0])])
+        self.release(sequence)
 
     def allocate(self) -> int:
         return self._sequences.allocate()
