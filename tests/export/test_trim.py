@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -15,6 +15,7 @@ from outrider.progress import silent
 
 
 @given(st.lists(st.integers(0, 20), min_size=8, max_size=60), st.sets(st.integers(0, 70), max_size=4), st.data())
+@settings(max_examples=30)
 def test_kept_ids_are_the_specials_and_the_most_frequent(
     counts: list[int], special: set[int], data: st.DataObject
 ) -> None:

@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.lookup import MAX_RENEWED, Continuation, SuffixAutomaton, confidence
@@ -27,6 +27,7 @@ def slow_confidence(tokens: list[int], matched: int, drafts: list[int]) -> float
 
 
 @given(SMALL, st.integers(1, 12))
+@settings(max_examples=40)
 def test_it_finds_the_most_recent_longest_match(tokens: list[int], num_drafts: int) -> None:
     found = SuffixAutomaton(tokens).propose(num_drafts)
     assert (found.token_ids, found.matched) == slow_lookup(tokens, num_drafts)
@@ -37,6 +38,7 @@ def test_it_finds_the_most_recent_longest_match(tokens: list[int], num_drafts: i
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.lists(st.integers(0, 3), max_size=12)), max_size=12))
+@settings(max_examples=40)
 def test_a_text_that_was_rewound_is_as_if_it_had_never_been_longer(edits: list[tuple[int, list[int]]]) -> None:
     automaton = SuffixAutomaton()
     tokens: list[int] = []
@@ -50,6 +52,7 @@ def test_a_text_that_was_rewound_is_as_if_it_had_never_been_longer(edits: list[t
 
 
 @given(SMALL)
+@settings(max_examples=40)
 def test_drafts_go_on_from_a_list_that_agrees_with_them(tokens: list[int]) -> None:
     automaton = SuffixAutomaton(tokens)
     drafts = automaton.propose(8).token_ids
@@ -88,6 +91,7 @@ def test_confidence_grows_with_the_match_and_with_how_often_it_went_on_so() -> N
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=12), max_size=6), st.lists(st.integers(0, 4), max_size=10))
+@settings(max_examples=40)
 def test_past_texts_are_searched_as_the_definition_says(texts: list[list[int]], tail: list[int]) -> None:
     expected = Continuation()
     for matched in range(len(tail), 1, -1):

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.errors import InvalidParameter
@@ -23,6 +23,7 @@ def by_definition(text: str, stops: list[str]) -> tuple[str, bool]:
 
 
 @given(text=TEXT, stops=STOPS, cuts=st.lists(st.integers(0, 40), max_size=12))
+@settings(max_examples=40)
 def test_any_cut_of_a_text_shows_the_same(text: str, stops: list[str], cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     matcher = StopStrings(stops)
@@ -36,6 +37,7 @@ def test_any_cut_of_a_text_shows_the_same(text: str, stops: list[str], cuts: lis
 
 
 @given(text=TEXT, stops=STOPS)
+@settings(max_examples=40)
 def test_no_more_is_held_back_than_could_become_a_stop(text: str, stops: list[str]) -> None:
     matcher = StopStrings(stops)
     shown = matcher.feed(text)
