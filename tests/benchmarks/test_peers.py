@@ -13,10 +13,13 @@ import msgspec
 import psutil
 import pytest
 
-from benchmarks.peers import Machine, Model, PeerAnswer, PeerFailed, Weights, all_peers, process, published
+from benchmarks.peers import process
+from benchmarks.peers.base import PeerAnswer, PeerFailed
+from benchmarks.peers.known import Weights, all_peers
 from benchmarks.peers.libraries import Apart, Installed
-from benchmarks.peers.process import ProcessPeer
+from benchmarks.peers.process import Machine, Model, ProcessPeer
 from benchmarks.peers.program import Ask
+from benchmarks.peers.published import published
 from outrider.gguf_tokenizer import tokenizer_json
 from tests.benchmarks.every_job import Errand, answers
 from tests.export.models import TOKENS, write_gguf

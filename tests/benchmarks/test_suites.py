@@ -6,6 +6,7 @@ What a run prints, keeps and draws must agree: the tables are made again from th
 import io
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import pair
+from benchmarks import pair, pinned
 from benchmarks.options import ExportOptions, PairOptions
 from benchmarks.peers.base import OpenPeer, Peer, PeerAnswer, PeerFailed, Published
 from benchmarks.prompts import Selection
@@ -29,6 +30,7 @@ from outrider.errors import InvalidParameter
 from outrider.manifest import Source, file_sha256
 from tests.export.models import write_gguf
 from tests.outrider.test_infill import MARKS
+from tests.warm import Forked
 
 ARGUMENTS = {
     "pair": "--target tiny --drafter lookup --drafter same --also other --peers none --threads 1",
@@ -72,6 +74,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTRIDER_HOME", str(home))
+
+
+@pytest.fixture(autouse=True)
+def _fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suites' own processes without the second that each would import; `test_link.py` starts a fresh one."""
+
+    def start(module: str, core: int | None = None) -> Forked:
+        return Forked([module], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(pinned, "start", start)
 
 
 @pytest.fixture(scope="module")
