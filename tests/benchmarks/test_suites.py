@@ -19,6 +19,7 @@ import pytest
 from benchmarks import pair, pinned
 from benchmarks.options import ExportOptions, PairOptions
 from benchmarks.peers.base import OpenPeer, Peer, PeerAnswer, PeerFailed, Published
+from benchmarks.plots import FIGURES
 from benchmarks.prompts import Selection
 from benchmarks.record import Result, load, save
 from benchmarks.tables import SUITES, lines
@@ -41,6 +42,9 @@ ARGUMENTS = {
     "typing": "--target tiny --drafter lookup --threads 1",
     "fleet": "--engine core --kinds code",
 }
+
+# Bars; two panels; logarithmic axes. The others' figures are of the same kinds.
+DRAWN = ("pair", "wire", "fleet")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def measured(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         if suite not in runs:
             where.mkdir()
             words = [suite, *ARGUMENTS[suite].split(), "--quick", "--json", str(where / "r.json")]
-            runs[suite] = bench(*words, "--plots", str(where / "plots"))
+            runs[suite] = bench(*words, *(["--plots", str(where / "plots")] if suite in DRAWN else []))
         return runs[suite], where
 
     with pytest.MonkeyPatch.context() as patch:
@@ -130,7 +134,12 @@ def test_progress_is_a_line_a_stage_where_nobody_watches(suite: str, measured: M
     assert all(line.endswith(" ...") for line in told)
 
 
-@pytest.mark.parametrize("suite", SUITES)
+def named_in(figure: str, result: Result) -> list[str]:
+    """The ways that it is about; those of two suites have names of their own in it."""
+    return list(result.profiles) if "cost" in figure else [] if result.suite in ("wire", "service") else result.names()
+
+
+@pytest.mark.parametrize("suite", DRAWN)
 def test_figures_are_drawn_and_are_not_blank(suite: str, measured: Measured) -> None:
     from PIL import Image
 
@@ -138,18 +147,28 @@ def test_figures_are_drawn_and_are_not_blank(suite: str, measured: Measured) -> 
     result = load(folder / "r.json")
     drawn = sorted((folder / "plots").iterdir())
     assert {f"drawn: {path}" for path in drawn} == set(re.findall("^drawn: .*$", done.err, re.MULTILINE))
-    assert {path.suffix for path in drawn} == {".png", ".svg"}
-    for path in drawn:
-        if path.suffix == ".png":
-            red, green, blue, _ = np.asarray(Image.open(path), np.int16).transpose(2, 0, 1)
-            brightest, darkest = (each(each(red, green), blue) for each in (np.maximum, np.minimum))
-            assert 0.001 < (brightest < 90).mean() < 0.5, path
-            assert (darkest > 250).mean() > 0.4, path  # on white
-            assert (brightest - darkest > 64).mean() > 0.001, path  # something in colour
-        else:
-            text = path.read_text()
-            names = result.profiles if "cost" in path.name else {} if suite in ("wire", "service") else result.names()
-            assert all(name in text for name in names), path
+    figures = {path.stem for path in drawn}
+    assert [path.name for path in drawn] == [
+        f"{name}.{suffix}" for name in sorted(figures) for suffix in ("png", "svg")
+    ]
+    for name in figures:
+        red, green, blue, _ = np.asarray(Image.open(folder / "plots" / f"{name}.png"), np.int16).transpose(2, 0, 1)
+        brightest, darkest = (each(each(red, green), blue) for each in (np.maximum, np.minimum))
+        assert 0.001 < (brightest < 90).mean() < 0.5, name
+        assert (darkest > 250).mean() > 0.4, name  # on white
+        assert (brightest - darkest > 64).mean() > 0.001, name  # something in colour
+        text = (folder / "plots" / f"{name}.svg").read_text()
+        assert all(each in text for each in named_in(name, result)), name
+
+
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in DRAWN])
+def test_a_figure_names_what_it_shows_and_no_panel_is_empty(suite: str, measured: Measured) -> None:
+    from matplotlib.text import Text
+
+    result = load(measured(suite)[1] / "r.json")
+    for name, figure in FIGURES[suite](result):
+        assert {text.get_text() for text in figure.findobj(Text)} >= set(named_in(name, result)), name
+        assert all(axis.lines or axis.patches for axis in figure.axes), name
 
 
 def test_the_pair_says_what_the_target_says_and_a_drafter_like_it_is_always_right(measured: Measured) -> None:
