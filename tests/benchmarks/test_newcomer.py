@@ -94,10 +94,11 @@ def test_the_path_of_the_readme_leads_to_answers(tmp_path: Path, capfd: pytest.C
 
 def test_a_command_that_fails_ends_the_walk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     environment = surroundings(tmp_path)
-    steps = walk(["echo '==> one'; export WORD=kept", "echo $WORD; (exit 3)", "echo never"], tmp_path, environment, 30)
-    assert [(row.words, row.is_stage) for row in (next(steps), next(steps))] == [
-        ("one", True),
-        ("echo '==> one'; export WORD=kept", False),
+    first = "echo 'Downloading a (1 kB)'; echo '==> one'; echo 'Downloading b (2 kB)'; export WORD=kept"
+    steps = walk([first, "echo $WORD; (exit 3)", "echo never"], tmp_path, environment, 30)
+    assert [(row.words, row.is_stage, row.fetched) for row in (next(steps), next(steps))] == [
+        ("one", True, 2000),
+        (first, False, 3000),
     ]
     with pytest.raises(Stumbled, match="status 3"):
         next(steps)
