@@ -62,6 +62,11 @@ class Frontier:
         return self._guesses[-1] if self._guesses else self.token_ids[-1]
 
     @property
+    def guesses(self) -> list[int]:
+        """Those ahead, in order. To be read only."""
+        return self._guesses
+
+    @property
     def confidences(self) -> list[tuple[str, float]]:
         """Of the guesses ahead, in order: who made them, how sure they were."""
         return self._about
