@@ -18,11 +18,10 @@ MACHINES: dict[str, PassCost] = {
     "GPU, 10 ms": PassCost({rows: 10 + 0.1 * (rows - 1) for rows in range(1, 33)}),
     "every row costs a pass": PassCost({rows: 30.0 * rows for rows in range(1, 33)}),
 }
-NUM_TOKENS = 300
-FEW_TOKENS = 200
+NUM_TOKENS = 225
 NEVER = float("inf")
 NEAR = 0.98  # of the best fixed setting
-SEEDS = [*range(16), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(16, 60))]
+SEEDS = [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 60))]
 
 
 def speed_up(text: Text, link: Link, cost: Callable[[int], float], draft_ms: float, **over: object) -> float:
@@ -65,15 +64,15 @@ def test_random_links_texts_and_machines(seed: int) -> None:
     plain, row = rng.uniform(5, 150), rng.uniform(0, 1)
     cost = PassCost({rows: plain * (1 + row * (rows - 1) * rng.choice([0.02, 0.2, 1])) for rows in range(1, 33)})
     link = Link(rng.uniform(0, 300), rng.choice([0, 5, 80]))
-    text = bursts(FEW_TOKENS, rng.uniform(0.05, 0.98), rng.choice([0, 3, 20, 60]), rng, rng.choice([0.05, 0.3]))
+    text = bursts(NUM_TOKENS, rng.uniform(0.05, 0.98), rng.choice([0, 3, 20, 60]), rng, rng.choice([0.05, 0.3]))
     assert speed_up(text, link, cost, rng.uniform(1, 60), seed=seed) >= 0.98, f"seed {seed}"
 
 
 def test_a_hostile_drafter_that_is_always_sure() -> None:
     for cost in MACHINES.values():
-        text = bursts(FEW_TOKENS, 0.0, 1, random.Random(1))
-        sure = Text(text.token_ids, [False] * FEW_TOKENS, [1.0] * FEW_TOKENS)
-        assert speed_up(sure, Link(14), cost, 1.0) >= 0.95  # the slack of eight passes is 4 % of 200
+        text = bursts(NUM_TOKENS, 0.0, 1, random.Random(1))
+        sure = Text(text.token_ids, [False] * NUM_TOKENS, [1.0] * NUM_TOKENS)
+        assert speed_up(sure, Link(14), cost, 1.0) >= 0.95  # the slack of eight passes is 4 % of 225
 
 
 def test_text_that_turns_from_easy_to_hard_and_back() -> None:
@@ -96,7 +95,7 @@ def test_without_a_drafter_it_is_plain_streaming_exactly() -> None:
         assert result.num_passes == NUM_TOKENS
 
 
-@pytest.mark.parametrize("draft_ms", [2.0, 5.0, 12.0])
+@pytest.mark.parametrize("draft_ms", [2.0, 12.0])
 def test_with_perfect_drafts_the_slower_of_both_decides(draft_ms: float) -> None:
     """A flat pass of 25 ms: the device makes a token in `draft_ms`, the verifier takes at most 32 in a pass."""
     text = Text([1] * 1500, [True] * 1500, [1.0] * 1500)

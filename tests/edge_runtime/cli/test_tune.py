@@ -27,7 +27,7 @@ from tests.edge_runtime.api.tiny import write_store
 from tests.edge_runtime.cli.in_process import run
 from tests.serving import serving
 
-SHORT = ("--max-tokens", "8", "--budget", "0.01", "--prompts", "chat")
+SHORT = ("--max-tokens", "8", "--budget", "0.013", "--prompts", "chat")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_it_measures_settings_and_says_what_it_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(space, "LARGEST_SHARE", 2.0)  # tiny models have one size
-    seconds = itertools.count(step=0.01)  # a machine under load tries no fewer settings
+    seconds = itertools.count(step=0.01)  # on a loaded machine, too, there is time for three settings
     monkeypatch.setattr(command, "run_tuning", functools.partial(command.run_tuning, clock=seconds.__next__))
     assert run(["tune", "tiny", "--json", "--name", "mine", *SHORT], monkeypatch) == 0
     told = capsys.readouterr()
