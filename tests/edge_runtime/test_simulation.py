@@ -21,7 +21,7 @@ MACHINES: dict[str, PassCost] = {
 NUM_TOKENS = 225
 NEVER = float("inf")
 NEAR = 0.98  # of the best fixed setting
-SEEDS = [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 60))]
+SEEDS = [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 60))]
 
 
 def speed_up(text: Text, link: Link, cost: Callable[[int], float], draft_ms: float, **over: object) -> float:
@@ -64,8 +64,8 @@ def test_random_links_texts_and_machines(seed: int) -> None:
     plain, row = rng.uniform(5, 150), rng.uniform(0, 1)
     cost = PassCost({rows: plain * (1 + row * (rows - 1) * rng.choice([0.02, 0.2, 1])) for rows in range(1, 33)})
     link = Link(rng.uniform(0, 300), rng.choice([0, 5, 80]))
-    text = bursts(NUM_TOKENS, rng.uniform(0.05, 0.98), rng.choice([0, 3, 20, 60]), rng, rng.choice([0.05, 0.3]))
-    assert speed_up(text, link, cost, rng.uniform(1, 60), seed=seed) >= 0.98, f"seed {seed}"
+    text = bursts(400, rng.uniform(0.05, 0.98), rng.choice([0, 3, 20, 60]), rng, rng.choice([0.05, 0.3]))
+    assert speed_up(text, link, cost, rng.uniform(1, 60), seed=seed) >= 0.98, f"seed {seed}"  # the slack is 2 % of 400
 
 
 def test_a_hostile_drafter_that_is_always_sure() -> None:
