@@ -64,7 +64,7 @@ def engine(folder: ModelFolder, request: pytest.FixtureRequest) -> Iterator[Engi
     engine.close()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_output_is_its_serial_run(engine: Engine, work: Callable[[int], Work], seed: int) -> None:
     """Drafts right and wrong, in chains and trees, that come at any time."""
     print(f"seed {seed}")
