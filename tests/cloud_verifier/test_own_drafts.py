@@ -1,5 +1,6 @@
 """The verifier's own drafts: the same list, sooner; paid for by the same rule; not counted as the device's."""
 
+import itertools
 import random
 
 import msgspec
@@ -115,8 +116,7 @@ class Following(ToyEngine):
         return row
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize(("feature", "way"), list(zip(FEATURES, itertools.cycle(WAYS), strict=False)))
 def test_with_everything_that_is_asked_of_a_sampler(feature: str, way: str) -> None:
     params = params_of(feature, way)
     verifier, _ = make(constrain=toy_compiler())

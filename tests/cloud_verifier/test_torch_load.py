@@ -17,7 +17,7 @@ from outrider.wire import Draft, Load, Verified, pack_ids, pack_parents, unpack_
 from tests.cloud_verifier.test_verifier import open_message, run
 from tests.outrider.engines.tiny import N_VOCAB, tiny_hf
 
-NUM_SESSIONS, NUM_TOKENS = 12, 24
+NUM_SESSIONS, NUM_TOKENS = 12, 14
 LIMITS = Limits(fill_tokens=16, pass_tokens=96)
 
 
