@@ -20,7 +20,7 @@ from tests.toy import ToyEngine
 
 PROMPT = [1, 2]
 LENGTH = 3  # of the answer
-NUM_ANSWERS = 2_000
+NUM_ANSWERS = 3_500  # as many show a residual that is drawn by the draft's own random number
 PARAMS = SamplingParams(temperature=1.0, acceptance="rejection", presence_penalty=0.6, top_k=3, num_prompt=2)
 N_VOCAB = 4
 
@@ -108,7 +108,7 @@ def test_whole_answers_follow_the_target_distribution() -> None:
 
 def test_picking_drafts_by_what_they_are_shows() -> None:
     """The positive control, and why such a session takes all that wait."""
-    assert p_value([answer_of(seed, 1, most=1)[0] for seed in range(NUM_ANSWERS)]) < 1e-5
+    assert p_value([answer_of(seed, 1, most=1)[0] for seed in range(2_000)]) < 1e-5
 
 
 def test_a_pass_takes_all_that_wait_or_none() -> None:
