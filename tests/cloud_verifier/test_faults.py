@@ -277,15 +277,15 @@ def test_slow_sliced_and_reset_links_change_nothing(toxics: Toxics) -> None:
 @pytest.mark.parametrize("seed", range(2))
 def test_a_flapping_link_slows_and_breaks_nothing(seed: int) -> None:
     """Every connection is cut somewhere; each brings at least a token or counts as a failure in a row."""
-    few = Retry(6, 6, 0.0, 0.0)  # fewer than connections
+    few = Retry(5, 5, 0.0, 0.0)  # fewer than connections
 
     async def run() -> None:
         rng = random.Random(seed)
         async with world() as here:
             limits = [rng.randrange(150, 900) for _ in range(1000)]
             here.proxy.down = lambda number: Toxics(limit_data=limits[number])
-            outcome = await generate(here.link(), LookupDrafter(), num_tokens=80, retry=few)
-            outcome.must_be_whole(target_alone(num_tokens=80))
+            outcome = await generate(here.link(), LookupDrafter(), num_tokens=140, retry=few)
+            outcome.must_be_whole(target_alone(num_tokens=140))
             await here.settle()
             assert outcome.finished is not None
             assert few.attempts < outcome.finished.report.num_reopened == len(here.proxy.traffic) - 1
