@@ -233,7 +233,6 @@ def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_a
         raise AssertionError
 
     num_failed, num_slow = asyncio.run(run())
-    print(num_failed, num_slow)
     assert num_failed > 100 // step  # before the first token: an error;
     assert num_slow > 15 // step  # after it: a few tokens a connection, and whole in the end
     assert not caplog.records
