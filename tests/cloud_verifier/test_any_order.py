@@ -118,7 +118,7 @@ STEADY = settings(stateful_step_count=10, derandomize=True, deadline=None, suppr
 
 
 class TestAnyOrder(AnyOrder.TestCase):
-    settings = settings(STEADY, max_examples=300)
+    settings = settings(STEADY, max_examples=60)
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_a_budget_of_tokens_is_kept() -> None:
     assert verifier.cache.num_evictions > 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_mix_of_prompts_credentials_and_losses_gives_the_target_s_lists(seed: int) -> None:
     rng = random.Random(seed)
     engine = ToyEngine(max_sequences=rng.choice([1, 2, 5]), max_batch=rng.choice([1, 2]))

@@ -27,7 +27,7 @@ from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.warm import Forked
 
-NUM_TOKENS = 60
+NUM_TOKENS = 30
 HANG_S = 60.0
 PATIENT = Retry(first_attempts=50, attempts=50, base_s=0.02, cap_s=0.2)
 
@@ -100,11 +100,11 @@ def test_live_sessions_finish_or_go_on_at_a_replica() -> None:
 
     async def run() -> None:
         drafters = [HeldDrafter(seed) for seed in range(20)]
-        async with server(0, 3.0) as (leaving, port):
+        async with server(0, 2.0) as (leaving, port):
             tasks = [asyncio.create_task(generate(port, drafter)) for drafter in drafters]
             for drafter in drafters:
                 assert await asyncio.to_thread(drafter.is_held.wait, HANG_S)
-            async with server(port, 3.0):
+            async with server(port, 2.0):
                 leaving.send_signal(signal.SIGTERM)
                 for drafter in drafters[:10]:
                     drafter.go.set()

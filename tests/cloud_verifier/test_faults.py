@@ -153,29 +153,38 @@ def first_only(toxics: Toxics) -> Callable[[int], Toxics]:
 # The link
 
 
-async def cut_at(world: World, way: str, at: int, *, for_good: bool, is_padded: bool) -> tuple[Outcome, int]:
+CUT_TOKENS = 5  # in three passes, of four drafts two accepted
+CUT_WANT = target_alone(num_tokens=CUT_TOKENS)
+TWICE = Retry(first_attempts=2, attempts=3, base_s=0.0, cap_s=0.0)
+HEAD = {"up": 265, "down": 230}  # bytes of HTTP, at the least, before the first message
+
+
+async def cut_at(
+    world: World, way: str, at: int, *, for_good: bool, is_padded: bool, retry: Retry = AT_ONCE
+) -> tuple[Outcome, int]:
     """One session, its first connection (or every one) cut after `at` bytes; how many connections were cut."""
     toxics = Toxics(limit_data=at)
     world.proxy.traffic.clear()
     world.proxy.up = world.proxy.down = lambda number: CLEAR
     setattr(world.proxy, way, (lambda number: toxics) if for_good else first_only(toxics))
-    outcome = await generate(world.link(is_padded=is_padded))
+    drafter = ScriptedDrafter(PROMPT + CUT_WANT, accuracy=0.7, longest=3, n_vocab=16, seed=5)
+    outcome = await generate(world.link(is_padded=is_padded), drafter, CUT_TOKENS, retry=retry)
     await world.settle()
-    outcome.must_be_a_beginning()
+    outcome.must_be_a_beginning(CUT_WANT)
     return outcome, sum(traffic.was_cut for traffic in world.proxy.traffic)
 
 
-def places(at: int, step: int) -> Iterator[int]:
-    """Where to cut: every `step`th byte, but every fifth at most of HTTP's headers, where one is like another."""
+def places(way: str, at: int, step: int) -> Iterator[int]:
+    """Where to cut: every `step`th byte, but of HTTP's headers, where one is like another, every 23rd at most."""
     while True:
         yield at
-        at += step if at >= 200 else max(step, 5)
+        at += step if at >= HEAD[way] else max(step, 23)
 
 
 # Every byte, between the test that cuts once and the one that cuts always.
 at_any_byte = pytest.mark.parametrize(
     ("way", "is_padded", "step"),
-    [(way, is_padded, step) for way in ("up", "down") for is_padded, step in ((False, 2), (True, 47))],
+    [(way, is_padded, step) for way in ("up", "down") for is_padded, step in ((False, 2), (True, 149))],
 )
 
 
@@ -184,15 +193,21 @@ def test_a_link_cut_once_at_any_byte_is_not_noticed(
     way: str, is_padded: bool, step: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> int:
+        num_resumed = 0
         async with world() as here:
-            for at in places(0, step):
+            for at in places(way, 0, step):
                 outcome, num_cut = await cut_at(here, way, at, for_good=False, is_padded=is_padded)
-                outcome.must_be_whole()
+                outcome.must_be_whole(CUT_WANT)
+                assert outcome.finished is not None
+                report = outcome.finished.report
+                num_resumed += num_cut > 0 and report.num_passes > 1 and 0 < report.num_accepted < report.num_drafted
                 if not num_cut:
+                    assert (report.num_drafted, report.num_accepted, report.num_passes) == (4, 2, 3)
+                    assert num_resumed
                     return at
         raise AssertionError
 
-    assert asyncio.run(run()) > 400  # that many places to cut were there, and cut
+    assert asyncio.run(run()) > 350  # that many places to cut were there, and cut
     assert not caplog.records  # nobody's traceback in the log
 
 
@@ -203,23 +218,23 @@ def test_a_link_cut_always_at_the_same_byte_ends_in_a_typed_error_or_the_whole_a
     async def run() -> tuple[int, int]:
         num_failed = num_slow = 0
         async with world() as here:
-            for at in places(1, step):
-                outcome, num_cut = await cut_at(here, way, at, for_good=True, is_padded=is_padded)
-                assert len(here.proxy.traffic) <= AT_ONCE.attempts * (1 + len(outcome.tokens))
+            for at in places(way, 1, step):
+                outcome, num_cut = await cut_at(here, way, at, for_good=True, is_padded=is_padded, retry=TWICE)
+                assert len(here.proxy.traffic) <= TWICE.attempts * (1 + len(outcome.tokens))
                 if outcome.error is None:
-                    outcome.must_be_whole()
+                    outcome.must_be_whole(CUT_WANT)
                     num_slow += num_cut > 1
                 else:
                     assert type(outcome.error) is LinkLost
-                    assert outcome.tokens or len(here.proxy.traffic) == AT_ONCE.first_attempts
+                    assert outcome.tokens or len(here.proxy.traffic) == TWICE.first_attempts
                     num_failed += 1
                 if not num_cut:
                     return num_failed, num_slow
         raise AssertionError
 
     num_failed, num_slow = asyncio.run(run())
-    assert num_failed > 150 // step  # before the first token: an error;
-    assert num_slow > 25 // step  # after it: a few tokens a connection, and whole in the end
+    assert num_failed > 100 // step  # before the first token: an error;
+    assert num_slow > 15 // step  # after it: a few tokens a connection, and whole in the end
     assert not caplog.records
 
 
@@ -245,7 +260,7 @@ def test_slow_sliced_and_reset_links_change_nothing(toxics: Toxics) -> None:
 
     async def run() -> None:
         async with world() as here:
-            for ways, is_padded in itertools.product([("up",), ("down",), ("up", "down")], [False, True]):
+            for ways, is_padded in ((("up",), False), (("down",), True), (("up", "down"), False)):
                 what = f"{toxics}, {ways}, padded: {is_padded}"
                 here.proxy.traffic.clear()
                 here.proxy.up, here.proxy.down = (first_two if way in ways else clear for way in ("up", "down"))
@@ -258,20 +273,21 @@ def test_slow_sliced_and_reset_links_change_nothing(toxics: Toxics) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_flapping_link_slows_and_breaks_nothing(seed: int) -> None:
-    """Every connection is cut somewhere; each brings at least a token or counts as a failure."""
+    """Every connection is cut somewhere; each brings at least a token or counts as a failure in a row."""
+    few = Retry(5, 5, 0.0, 0.0)  # fewer than connections
 
     async def run() -> None:
         rng = random.Random(seed)
         async with world() as here:
             limits = [rng.randrange(150, 900) for _ in range(1000)]
             here.proxy.down = lambda number: Toxics(limit_data=limits[number])
-            outcome = await generate(here.link(), LookupDrafter(), num_tokens=150, retry=Retry(20, 20, 0.0, 0.0))
-            outcome.must_be_whole(target_alone(num_tokens=150))
+            outcome = await generate(here.link(), LookupDrafter(), num_tokens=140, retry=few)
+            outcome.must_be_whole(target_alone(num_tokens=140))
             await here.settle()
             assert outcome.finished is not None
-            assert 5 < outcome.finished.report.num_reopened == len(here.proxy.traffic) - 1
+            assert few.attempts < outcome.finished.report.num_reopened == len(here.proxy.traffic) - 1
 
     asyncio.run(run())
 
@@ -331,14 +347,15 @@ def test_refused_connections_are_tried_again_and_then_told(back_at: int) -> None
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("at", [0, 250, 400])
-@pytest.mark.parametrize("way", ["up", "down"])
-@pytest.mark.parametrize("for_good", [False, True], ids=["once", "always"])
+@pytest.mark.parametrize(
+    ("way", "at", "for_good"),
+    [*((way, at, False) for way in ("up", "down") for at in (0, 250, 400)), ("up", 0, True), ("down", 400, True)],
+)
 def test_a_verifier_that_falls_silent_is_given_up_after_a_bound(
     way: str, at: int, for_good: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Accepts and never answers, from any phase on: nothing is closed, nothing is said."""
-    monkeypatch.setattr(websocket_link, "CONNECT_S", 0.1)
+    monkeypatch.setattr(websocket_link, "CONNECT_S", 0.06)
     monkeypatch.setattr(websocket_link, "CLOSE_S", 0.02)
     hang = Toxics(limit_data=at, timeout=True)
 
@@ -346,7 +363,7 @@ def test_a_verifier_that_falls_silent_is_given_up_after_a_bound(
         async with world() as here:
             setattr(here.proxy, way, (lambda number: hang) if for_good else first_only(hang))
             most = 2 if for_good else 10
-            outcome = await generate(here.link(), retry=Retry(most, most, 0.0, 0.0), max_silence_s=0.1)
+            outcome = await generate(here.link(), retry=Retry(most, most, 0.0, 0.0), max_silence_s=0.06)
             if outcome.error is None:
                 outcome.must_be_whole()
             else:
@@ -411,11 +428,11 @@ def test_a_client_that_vanishes_at_any_point_leaves_nothing() -> None:
     async def run() -> int:
         async with world() as here:
             for steps in itertools.count(1):
-                running = asyncio.create_task(generate(here.link(), num_tokens=6))
+                running = asyncio.create_task(generate(here.link(), num_tokens=4))
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 if running.done():
-                    (await running).must_be_whole(WANT[:6])
+                    (await running).must_be_whole(WANT[:4])
                     return steps
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
@@ -641,19 +658,18 @@ class FailingEngine(ToyEngine):
         super().truncate(sequence, length)
 
 
-@pytest.mark.parametrize("failure", [EngineError, MemoryError, RuntimeError])
-def test_an_engine_out_of_memory_at_any_call_costs_a_retry(
-    failure: type[Exception], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_engine_out_of_memory_at_any_call_costs_a_retry(caplog: pytest.LogCaptureFixture) -> None:
+    failures = itertools.cycle([EngineError, MemoryError, RuntimeError])
+
     async def run() -> int:
         for at in itertools.count(1):
-            engine = FailingEngine(at, failure, max_sequences=2, max_batch=2)
+            engine = FailingEngine(at, next(failures), max_sequences=2, max_batch=2)
             loop = VerifierLoop(make(engine))
-            outcomes = await asyncio.gather(*(generate(InProcessLink(loop), scripted(seed=n)) for n in range(3)))
-            later = await generate(InProcessLink(loop))
+            outcomes = await asyncio.gather(*(generate(InProcessLink(loop), scripted(5, n), 5) for n in range(3)))
+            later = await generate(InProcessLink(loop), num_tokens=5)
             loop.close()
             for outcome in [*outcomes, later]:
-                outcome.must_be_whole()
+                outcome.must_be_whole(WANT[:5])
             assert "the verifier's thread failed" not in caplog.text
             loop.verifier.check_integrity()
             loop.verifier.cache.clear()

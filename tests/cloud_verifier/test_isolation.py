@@ -116,10 +116,16 @@ def crossings(outputs: Sequence[Sequence[int]]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("num_sessions", "capacity", "resident_tokens"),
-    [(NUM_SESSIONS, 64, 2**24), (NUM_SESSIONS, 8, 2**24), (NUM_SESSIONS, 8, 100), (8, 2, 2**24), (8, 1, 2**24)],
+    ("way", "num_sessions", "capacity", "resident_tokens"),
+    [
+        ("websocket", NUM_SESSIONS, 8, 100),
+        ("websocket", 8, 2, 2**24),
+        ("two credentials", NUM_SESSIONS, 64, 2**24),
+        ("two credentials", NUM_SESSIONS, 8, 2**24),
+        ("two credentials", 8, 2, 2**24),
+        ("two credentials", 8, 1, 2**24),
+    ],
 )
-@pytest.mark.parametrize("way", ["websocket", "two credentials"])
 def test_sessions_at_once_say_what_each_says_alone(
     way: str, num_sessions: int, capacity: int, resident_tokens: int, lists: list[list[int]]
 ) -> None:

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +35,7 @@ from tests.cloud_verifier.test_rest import PARAMS, WANT, service, until, wrong
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.toy import ToyEngine
+from tests.warm import Forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,28 +222,8 @@ def test_each_session_is_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused["outrider.outcome"] == "model_mismatch"
 
 
-@pytest.mark.parametrize("is_configured", [False, True])
-def test_opentelemetry_is_imported_only_where_it_is_configured(is_configured: bool) -> None:
-    script = """
-import sys
-from cloud_verifier.loop import VerifierLoop
-from cloud_verifier.service import create_app
-from cloud_verifier.verifier import Verifier
-from tests.toy import ToyEngine
-loop = VerifierLoop(Verifier(ToyEngine(), target="t", vocabulary="v"))
-create_app(loop)
-loop.close()
-print("opentelemetry.sdk" in sys.modules, "opentelemetry.exporter" in sys.modules)
-"""
+def test_opentelemetry_is_imported_only_where_it_is_configured() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    if is_configured:
-        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert result.stdout.split() == [str(is_configured)] * 2
+    process = Forked(["tests.cloud_verifier.traced_app"], env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.communicate()[0].splitlines() == ["False False", "True True"]
+    assert process.returncode == 0

@@ -16,17 +16,7 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-import requests
-import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
@@ -42,13 +32,6 @@ ROOT = Path(__file__).parents[2]
 PARAMS = {"temperature": SAMPLED.temperature, "seed": SAMPLED.seed}
 WANT = target_alone(num_tokens=200)
 HANG_S = 20.0
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-    negative_data_rejection,
-]
 
 
 class GatedEngine(ToyEngine):
@@ -471,24 +454,36 @@ def without_whole_floats(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: str) -> None:
     """schemathesis makes requests, right and wrong ones, from /openapi.json: every answer is as described there."""
+    import requests
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    all_checks = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+        checks.negative_data_rejection,
+    ]
     schema = schemathesis.openapi.from_dict(narrowed(toy.get("/openapi.json").json()))
     statuses: Counter[int] = Counter()
 
     session = requests.Session()
     session.trust_env = False
 
-    @settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=schema.as_strategy(mode))
-    def run(case: schemathesis.Case) -> None:
-        if mode is GenerationMode.POSITIVE:
+    @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=schema.as_strategy(schemathesis.GenerationMode(mode)))
+    def run(case: Any) -> None:
+        if mode == "positive":
             case.body = without_whole_floats(case.body)
         response = case.call(base_url=str(toy.base_url), session=session, timeout=HANG_S)
         statuses[response.status_code] += 1
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=all_checks)
 
     with session:
         run()
-    assert statuses[200 if mode is GenerationMode.POSITIVE else 400] > 50, statuses
+    assert statuses[200 if mode == "positive" else 400] > 10, statuses

@@ -61,7 +61,7 @@ def test_without_drafts_it_is_as_defined(feature: str, way: str) -> None:
 @every_way
 @every_feature
 @pytest.mark.parametrize("supports_tree", [False, True], ids=["chains", "trees"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_any_drafts_give_the_same_list(feature: str, way: str, supports_tree: bool, seed: int) -> None:
     """Right, wrong, illegal and stale drafts, chains and trees, caches lost on the way."""
     rng = random.Random(seed)

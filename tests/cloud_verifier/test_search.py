@@ -99,8 +99,9 @@ def naive(num_beams: int, length_penalty: float, num_tokens: int, params: Sampli
     return max(finished, key=lambda each: each[0])[1]
 
 
-@pytest.mark.parametrize("length_penalty", [1.0, 0.0, 2.5, -1.0])
-@pytest.mark.parametrize("num_beams", [2, 3, 5, 16])
+@pytest.mark.parametrize(
+    ("num_beams", "length_penalty"), [(2, 1.0), (2, -1.0), (3, 0.0), (3, 2.5), (5, 1.0), (5, -1.0), (16, 2.5)]
+)
 def test_it_is_what_plain_beam_search_finds(num_beams: int, length_penalty: float) -> None:
     want = naive(num_beams, length_penalty, 24)
     for engine in (ToyEngine(max_sequences=16, max_batch=16), ToyEngine(max_sequences=3), ToyEngine(max_sequences=1)):
@@ -213,7 +214,7 @@ def test_an_answer_so_far_that_is_another_is_refused() -> None:
     verifier.check_integrity()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("search", [SearchParams(4), SearchParams(best_of=4)], ids=["beams", "samples"])
 def test_lost_caches_and_others_change_nothing(search: SearchParams, seed: int) -> None:
     """Beside plain sessions of its own and of another credential, over an engine with a numerics class."""
@@ -403,11 +404,11 @@ def test_log_probabilities_of_beams_are_the_model_s_own(num_logprobs: int) -> No
 def test_long_answers_are_told_in_messages_that_fit() -> None:
     verifier = make(ToyEngine(max_context=800))
     params = SamplingParams(temperature=1.0, num_prompt=len(PROMPT))
-    message = open_message(SearchParams(best_of=2), params, stop_ids=b"", num_tokens=600)
+    message = open_message(SearchParams(best_of=2), params, stop_ids=b"", num_tokens=300)
     name = verifier.open(message).session
     told = run(verifier, [name])[name]
-    assert [len(unpack_ids(each.token_ids)) for each in told] == [256, 256, 88]
-    assert [each.finish for each in told] == [None, None, "length"]
+    assert [len(unpack_ids(each.token_ids)) for each in told] == [256, 44]
+    assert [each.finish for each in told] == [None, "length"]
     resumed = replace(message, token_ids=pack_ids([*PROMPT, *tokens_of(told)[:256]]))
     assert answer(make(ToyEngine(max_context=800)), resumed) == tokens_of(told)[256:]
 

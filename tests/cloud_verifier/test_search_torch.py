@@ -68,12 +68,17 @@ def search(folder: ModelFolder) -> Callable[[int, int, float], Any]:
     return search
 
 
+# Each number of sequences with each kind of search, each of these with two penalties or three.
 CELLS = [
-    (num_sequences, *search, length_penalty)
-    for row, num_sequences in enumerate((1, 3, 8))
-    for column, search in enumerate(((2, 1), (4, 1), (4, 4), (8, 0)))
-    for place, length_penalty in enumerate((1.0, 0.0, 2.0, -1.0))
-    if (row + column + place) % 2 == 0 or num_sequences == 3
+    (1, 2, 1, 1.0),
+    (3, 2, 1, 0.0),
+    (8, 2, 1, 2.0),
+    (1, 4, 4, -1.0),
+    (3, 4, 4, 2.0),
+    (8, 4, 4, 0.0),
+    (1, 8, 0, 0.0),
+    (3, 8, 0, 1.0),
+    (8, 8, 0, -1.0),
 ]
 
 

@@ -130,10 +130,11 @@ def accuracy(vectors: NDArray[np.float64]) -> float:
     return float(np.mean(right))
 
 
-@pytest.mark.parametrize("num_runs", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_padded_frames_are_of_one_size_each_way_and_tell_no_prompt(num_runs: int) -> None:
-    print("seeds: prompts 1, runs 0 to", num_runs - 1)
+@pytest.mark.parametrize("most_runs", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_padded_frames_are_of_one_size_each_way_and_tell_no_prompt(most_runs: int) -> None:
+    print("seeds: prompts 1, runs 0 to", most_runs - 1)
     for is_padded in (False, True):
+        num_runs = most_runs - (is_padded and most_runs % 2)  # where all are alike, two do
         seen = record(num_runs, is_padded=is_padded)
         assert min(len(way) for runs in seen for run in runs for way in run) >= NUM_FRAMES
         sizes = np.array([[[sizes_of(way)[:NUM_FRAMES] for way in run] for run in runs] for runs in seen], float)
