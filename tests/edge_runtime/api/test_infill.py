@@ -15,6 +15,7 @@ from edge_runtime.answer import Answering
 from edge_runtime.api.filling import AskedGap, Filling
 from edge_runtime.api.modes import Mode
 from edge_runtime.api.suggestions import Suggestions
+from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.events import Finished
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
@@ -56,6 +57,7 @@ SENT: dict[str, Any] = {
     "stop": [],
     "lora": [{"id": 0, "scale": 0.5}],
 }
+ROOM = 1024
 CODE = "def area(width, height):\n    size = width * height\n    return size\n\n\ndef next_one():\n    pass\n"
 
 
@@ -205,19 +207,14 @@ def test_without_grammars_a_word_is_gone_on_with_from_its_middle(home: Path) -> 
     assert answer["tokens_predicted"] == 4
 
 
-def test_what_does_not_fit_is_left_out(home: Path) -> None:
-    with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
-        answer = asked(client, input_prefix="x = 1\n" * 9000, input_suffix="y = 2\n" * 9000, n_predict=3)
-    assert answer["truncated"] is True
-    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
-
-
-@pytest.mark.parametrize("over", [{"n_predict": 3}, {"n_predict": -1, "n_indent": 1}, {"n_predict": 0}], ids=str)
-def test_a_file_of_one_long_line_is_answered_too(home: Path, over: dict[str, int]) -> None:
-    with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
-        answer = asked(client, input_prefix="x = 1; " * 9000, input_suffix="y = 2; " * 9000, **over)
-    assert answer["truncated"] is True
-    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
+@pytest.mark.parametrize("end", ["\n", "; "], ids=["lines", "one long line"])
+def test_what_does_not_fit_is_left_out(home: Path, end: str) -> None:
+    gap = {"input_prefix": f"x = 1{end}" * 700, "input_suffix": f"y = 2{end}" * 700}
+    with served(home, room=ROOM) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
+        for over in ({"n_predict": 3}, {"n_predict": -1, "n_indent": 1}, {"n_predict": 0}):
+            answer = asked(client, **gap, **over)
+            assert answer["truncated"] is True
+            assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= ROOM
 
 
 @pytest.mark.parametrize(
@@ -258,6 +255,7 @@ def test_without_a_verifier_a_suggestion_is_the_drafter_s_and_is_not_remembered(
         port = held.getsockname()[1]
     gap = {"input_prefix": "hello\nhello wor", "input_suffix": "\n", "n_predict": 6}
     runtime = Runtime.remote(f"http://127.0.0.1:{port}", "tiny", "tiny", SETTINGS)
+    runtime._breaker = Breaker(BreakerPolicy(first_s=0.01, longest_s=0.03))
     with runtime, endpoint(runtime, is_remote=True) as url, client_of(url) as client:
         for model in ("auto", "auto", "local"):
             answer = asked(client, **gap, model=model)

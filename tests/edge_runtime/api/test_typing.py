@@ -79,13 +79,13 @@ def test_the_session_has_what_typing_has(typed: list[Key]) -> None:
 
 @contextlib.contextmanager
 def served(
-    home: Path, *, texts: Sequence[str] = (), constrains: bool = True
+    home: Path, *, texts: Sequence[str] = (), constrains: bool = True, room: int = ROOM
 ) -> Iterator[tuple[Runtime, KnowingToy, VerifierLoop]]:
     folder = load_folder(home / "tiny")
     codec = TextCodec(folder)
     known = texts or {len(key.files): key.before + key.behind for key in keys()}.values()  # the session's end
     token_ids = [codec.encode(text, is_start=False) for text in known]
-    engine = KnowingToy(token_ids, n_vocab=folder.manifest.n_vocab, max_context=ROOM)
+    engine = KnowingToy(token_ids, n_vocab=folder.manifest.n_vocab, max_context=room)
     constrain = compiler_of(folder) if constrains else None
     verifier = Verifier(engine, target="t", vocabulary=folder.manifest.tokenizer_fingerprint, constrain=constrain)
     loop = VerifierLoop(verifier)
@@ -111,11 +111,11 @@ def ask(client: httpx.Client, key: Key, **over: Any) -> dict[str, Any]:
 
 def test_answers_are_those_of_a_server_that_remembers_nothing(home: Path, typed: list[Key]) -> None:
     """And of an engine whose cache is empty."""
-    few = typed[:40]
+    few = typed[:24]
     with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
         told = [ask(client, key) for key in few]
     assert sum(answer["tokens_recalled"] for answer in told) > NUM_ANSWERED
-    for key, answer in list(zip(few, told, strict=True))[::8]:
+    for key, answer in list(zip(few, told, strict=True))[7::8]:
         with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
             fresh = ask(client, key)
         assert fresh["tokens_recalled"] == 0
@@ -124,6 +124,7 @@ def test_answers_are_those_of_a_server_that_remembers_nothing(home: Path, typed:
 
 def test_a_key_costs_what_it_changes(home: Path, typed: list[Key]) -> None:
     """Tokens that the target is given for each key, its answer's included; most of the prompt is never read again."""
+    typed = typed[45:]  # three files, and the block that is begun
     with served(home) as (runtime, engine, _), endpoint(runtime) as url, client_of(url) as client:
         costs: list[int] = []
         num_prompt = num_known = 0
