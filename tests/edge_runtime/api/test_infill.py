@@ -22,7 +22,7 @@ from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from outrider.infill import Gap
 from tests.edge_runtime.api.test_refusals import check_shape, toy
-from tests.edge_runtime.api.test_typing import HANG_S, client_of, served
+from tests.edge_runtime.api.test_typing import HANG_S, ROOM, client_of, served
 from tests.edge_runtime.api.tiny import SETTINGS, endpoint
 
 # What llama.vim asks for, by path, and reads.
@@ -57,7 +57,6 @@ SENT: dict[str, Any] = {
     "stop": [],
     "lora": [{"id": 0, "scale": 0.5}],
 }
-ROOM = 1024
 CODE = "def area(width, height):\n    size = width * height\n    return size\n\n\ndef next_one():\n    pass\n"
 
 
@@ -207,14 +206,17 @@ def test_without_grammars_a_word_is_gone_on_with_from_its_middle(home: Path) -> 
     assert answer["tokens_predicted"] == 4
 
 
-@pytest.mark.parametrize("end", ["\n", "; "], ids=["lines", "one long line"])
-def test_what_does_not_fit_is_left_out(home: Path, end: str) -> None:
-    gap = {"input_prefix": f"x = 1{end}" * 700, "input_suffix": f"y = 2{end}" * 700}
-    with served(home, room=ROOM) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
-        for over in ({"n_predict": 3}, {"n_predict": -1, "n_indent": 1}, {"n_predict": 0}):
-            answer = asked(client, **gap, **over)
-            assert answer["truncated"] is True
-            assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= ROOM
+@pytest.mark.parametrize(
+    ("end", "over"),
+    [("\n", {"n_predict": 3}), ("; ", {"n_predict": -1, "n_indent": 1}), ("; ", {"n_predict": 0})],
+    ids=str,
+)
+def test_what_does_not_fit_is_left_out(home: Path, end: str, over: dict[str, int]) -> None:
+    gap = {"input_prefix": f"x = 1{end}" * 1500, "input_suffix": f"y = 2{end}" * 1500}
+    with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
+        answer = asked(client, **gap, **over)
+    assert answer["truncated"] is True
+    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= ROOM
 
 
 @pytest.mark.parametrize(

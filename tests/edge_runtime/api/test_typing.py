@@ -79,13 +79,13 @@ def test_the_session_has_what_typing_has(typed: list[Key]) -> None:
 
 @contextlib.contextmanager
 def served(
-    home: Path, *, texts: Sequence[str] = (), constrains: bool = True, room: int = ROOM
+    home: Path, *, texts: Sequence[str] = (), constrains: bool = True
 ) -> Iterator[tuple[Runtime, KnowingToy, VerifierLoop]]:
     folder = load_folder(home / "tiny")
     codec = TextCodec(folder)
     known = texts or {len(key.files): key.before + key.behind for key in keys()}.values()  # the session's end
     token_ids = [codec.encode(text, is_start=False) for text in known]
-    engine = KnowingToy(token_ids, n_vocab=folder.manifest.n_vocab, max_context=room)
+    engine = KnowingToy(token_ids, n_vocab=folder.manifest.n_vocab, max_context=ROOM)
     constrain = compiler_of(folder) if constrains else None
     verifier = Verifier(engine, target="t", vocabulary=folder.manifest.tokenizer_fingerprint, constrain=constrain)
     loop = VerifierLoop(verifier)
