@@ -85,7 +85,7 @@ def _check(key: str, value: Value) -> None:
     elif key in ("threads", "context"):
         from outrider.engines import EngineSettings
 
-        EngineSettings(**{"num_threads" if key == "threads" else "max_context": int(value)})
+        EngineSettings(num_threads=int(value)) if key == "threads" else EngineSettings(max_context=int(value))
     elif key == "max_tokens":
         from edge_runtime.options import check_request
 
