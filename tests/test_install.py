@@ -22,7 +22,7 @@ from edge_runtime.cli.frame import COMMANDS, GROUPS
 from edge_runtime.links import InProcessLink
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
-from tests.edge_runtime.cli.test_generate import COMMAND
+from tests.edge_runtime.cli.test_frame import COMMAND
 from tests.export.models import write_gguf, write_hf
 from tests.signing import generate, signer, signing_loop
 

@@ -8,10 +8,6 @@ import typer
 
 from edge_runtime.cli.config_file import OPTIONS, Value, change, config_path, load, parse
 from edge_runtime.cli.output import console, print_json
-from edge_runtime.links import WebSocketLink
-from edge_runtime.options import check_request
-from outrider.choice import SamplingParams
-from outrider.engines import EngineSettings
 from outrider.user_path import user_path
 
 __all__ = ["COMMANDS"]
@@ -81,16 +77,22 @@ def _told(value: Value) -> str:
 
 
 def _check(key: str, value: Value) -> None:
-    """Raises InvalidParameter for what no command would take."""
+    """Raises InvalidParameter for what no command would take. Imports what knows it, and that alone."""
     if key == "verifier":
+        from edge_runtime.links import WebSocketLink
+
         WebSocketLink(str(value))
-    elif key == "threads":
-        EngineSettings(num_threads=int(value))
-    elif key == "context":
-        EngineSettings(max_context=int(value))
+    elif key in ("threads", "context"):
+        from outrider.engines import EngineSettings
+
+        EngineSettings(num_threads=int(value)) if key == "threads" else EngineSettings(max_context=int(value))
     elif key == "max_tokens":
+        from edge_runtime.options import check_request
+
         check_request("-", max_tokens=int(value))
     elif key == "temperature":
+        from outrider.choice import SamplingParams
+
         SamplingParams(temperature=float(value))
 
 

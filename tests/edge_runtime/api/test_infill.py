@@ -15,13 +15,14 @@ from edge_runtime.answer import Answering
 from edge_runtime.api.filling import AskedGap, Filling
 from edge_runtime.api.modes import Mode
 from edge_runtime.api.suggestions import Suggestions
+from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.events import Finished
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from outrider.infill import Gap
 from tests.edge_runtime.api.test_refusals import check_shape, toy
-from tests.edge_runtime.api.test_typing import HANG_S, client_of, served
+from tests.edge_runtime.api.test_typing import HANG_S, ROOM, client_of, served
 from tests.edge_runtime.api.tiny import SETTINGS, endpoint
 
 # What llama.vim asks for, by path, and reads.
@@ -205,19 +206,17 @@ def test_without_grammars_a_word_is_gone_on_with_from_its_middle(home: Path) -> 
     assert answer["tokens_predicted"] == 4
 
 
-def test_what_does_not_fit_is_left_out(home: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "over"),
+    [("\n", {"n_predict": 3}), ("; ", {"n_predict": -1, "n_indent": 1}), ("; ", {"n_predict": 0})],
+    ids=str,
+)
+def test_what_does_not_fit_is_left_out(home: Path, end: str, over: dict[str, int]) -> None:
+    gap = {"input_prefix": f"x = 1{end}" * 1500, "input_suffix": f"y = 2{end}" * 1500}
     with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
-        answer = asked(client, input_prefix="x = 1\n" * 9000, input_suffix="y = 2\n" * 9000, n_predict=3)
+        answer = asked(client, **gap, **over)
     assert answer["truncated"] is True
-    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
-
-
-@pytest.mark.parametrize("over", [{"n_predict": 3}, {"n_predict": -1, "n_indent": 1}, {"n_predict": 0}], ids=str)
-def test_a_file_of_one_long_line_is_answered_too(home: Path, over: dict[str, int]) -> None:
-    with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
-        answer = asked(client, input_prefix="x = 1; " * 9000, input_suffix="y = 2; " * 9000, **over)
-    assert answer["truncated"] is True
-    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= 4096
+    assert answer["tokens_evaluated"] + answer["tokens_predicted"] <= ROOM
 
 
 @pytest.mark.parametrize(
@@ -258,6 +257,7 @@ def test_without_a_verifier_a_suggestion_is_the_drafter_s_and_is_not_remembered(
         port = held.getsockname()[1]
     gap = {"input_prefix": "hello\nhello wor", "input_suffix": "\n", "n_predict": 6}
     runtime = Runtime.remote(f"http://127.0.0.1:{port}", "tiny", "tiny", SETTINGS)
+    runtime._breaker = Breaker(BreakerPolicy(first_s=0.01, longest_s=0.03))
     with runtime, endpoint(runtime, is_remote=True) as url, client_of(url) as client:
         for model in ("auto", "auto", "local"):
             answer = asked(client, **gap, model=model)

@@ -111,11 +111,11 @@ def ask(client: httpx.Client, key: Key, **over: Any) -> dict[str, Any]:
 
 def test_answers_are_those_of_a_server_that_remembers_nothing(home: Path, typed: list[Key]) -> None:
     """And of an engine whose cache is empty."""
-    few = typed[:40]
+    few = typed[:24]
     with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
         told = [ask(client, key) for key in few]
     assert sum(answer["tokens_recalled"] for answer in told) > NUM_ANSWERED
-    for key, answer in list(zip(few, told, strict=True))[::8]:
+    for key, answer in list(zip(few, told, strict=True))[7::8]:
         with served(home) as (runtime, _, _), endpoint(runtime) as url, client_of(url) as client:
             fresh = ask(client, key)
         assert fresh["tokens_recalled"] == 0
@@ -124,6 +124,7 @@ def test_answers_are_those_of_a_server_that_remembers_nothing(home: Path, typed:
 
 def test_a_key_costs_what_it_changes(home: Path, typed: list[Key]) -> None:
     """Tokens that the target is given for each key, its answer's included; most of the prompt is never read again."""
+    typed = typed[45:]  # three files, and the block that is begun
     with served(home) as (runtime, engine, _), endpoint(runtime) as url, client_of(url) as client:
         costs: list[int] = []
         num_prompt = num_known = 0

@@ -23,7 +23,7 @@ from edge_runtime.events import Retracted, Token
 from edge_runtime.journal import Journal
 from outrider import catalog
 from outrider.manifest import Source, file_sha256
-from tests.edge_runtime.cli.test_generate import COMMAND, LIMIT_S, Run, home, run, verifier
+from tests.edge_runtime.cli.test_generate import LIMIT_S, Run, home, run, verifier
 from tests.export.models import write_gguf
 from tests.warm import Forked
 
@@ -255,13 +255,12 @@ def test_control_c_stops_the_answer_and_not_the_chat() -> None:
 
 
 @contextmanager
-def on_a_terminal(*arguments: str, **environment: str) -> Iterator[tuple[int, Callable[[str], str]]]:
+def on_a_terminal(*arguments: str, command: str = "outrider") -> Iterator[tuple[int, Callable[[str], str]]]:
     """The chat in a terminal of its own: where to type, and how to wait for words. It ends well."""
     master, slave = pty.openpty()
-    start, command = (subprocess.Popen, COMMAND) if "PYTHONPATH" in environment else (Forked, ["outrider"])
-    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **environment}
-    process = start(
-        [*command, "chat", "seen", *TINY, *arguments],
+    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    process = Forked(
+        [command, "chat", "seen", *TINY, *arguments],
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -298,10 +297,8 @@ def test_on_a_terminal_there_is_a_prompt_and_a_look_and_no_end_for_a_mistake(add
         assert generation.asked.messages == [{"role": "user", "content": "hello\nthere"}]
 
 
-def test_without_the_editor_there_is_the_system_s_line(tmp_path: Path) -> None:
-    (tmp_path / "prompt_toolkit.py").write_text("raise ImportError")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    with on_a_terminal("--no-journal", PYTHONPATH=path) as (terminal, hear):
+def test_without_the_editor_there_is_the_system_s_line() -> None:
+    with on_a_terminal("--no-journal", command="tests.edge_runtime.cli.without_editor") as (terminal, hear):
         hear("local> ")
         os.write(terminal, b"hello\n")
         hear("drafts accepted")

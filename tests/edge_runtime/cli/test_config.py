@@ -74,7 +74,7 @@ def test_a_home_of_nobody_is_a_folder_of_that_name(run: Run, monkeypatch: pytest
 
 
 def test_what_is_kept_for_verifiers_is_nothing_where_none_is_asked(run: Run) -> None:
-    config_path().write_text('ca_file = "no.pem"\ntarget = "tiny"\n')
+    config_path().write_text('ca_file = "no.pem"\ntarget = "tiny"\nthreads = 1\n')
     assert run(*ASK, "--drafter", "none").returncode == 0
     assert "TLS files" in run(*ASK, "--verifier", "https://127.0.0.1:1").stderr
 

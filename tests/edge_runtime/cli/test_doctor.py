@@ -57,10 +57,10 @@ def look(run: Run, *arguments: str, status: int = 0) -> tuple[dict[str, list[dic
 
 
 def test_a_device_that_is_well(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.checkup.libraries.EXTRAS", {"gguf": EXTRAS["gguf"]})
-    findings, choice = look(run, "--target", "tiny")
+    monkeypatch.setattr("edge_runtime.checkup.libraries.EXTRAS", {"constraint": EXTRAS["constraint"]})
+    findings, choice = look(run, "--target", "tiny", "--threads", "1")
     states = {name: found[0]["state"] for name, found in findings.items() if name != "store"}  # disks may be full
-    names = ("machine", "memory", "config", "extra gguf", "models", "engine gguf", "tuned", "journal")
+    names = ("machine", "memory", "config", "extra constraint", "models", "engine gguf", "tuned", "journal")
     assert states == {**dict.fromkeys(names, "ok"), "profile": "note"}
     assert findings["profile"][0]["fix"] == "outrider profile tiny"
     assert "runs tiny" in findings["engine gguf"][0]["detail"]
@@ -147,7 +147,7 @@ def test_models_that_are_not_whole_or_do_not_run(run: Run, store: Path, monkeypa
     model = store / "tiny" / "tiny.gguf"
     model.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
     monkeypatch.setattr("edge_runtime.checkup.libraries.EXTRAS", {})
-    findings, _ = look(run, "--target", "tiny", status=1)
+    findings, _ = look(run, "--target", "tiny", "--threads", "1", status=1)
     broken = next(finding for finding in findings["models"] if finding["state"] == "broken")
     assert broken["fix"] == f"rm -r '{store / 'smollm2-135m-instruct'}' && outrider pull smollm2-135m-instruct"
     assert "tiny does not run" in findings["engine gguf"][0]["detail"]

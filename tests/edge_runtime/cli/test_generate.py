@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,7 +31,6 @@ from outrider.wire import Open, Opened, Params, pack_ids
 from tests.export.models import write_gguf
 from tests.warm import Forked
 
-COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
 LIMIT_S = 60
 
 
@@ -91,7 +91,16 @@ def verifier(*arguments: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         process.stderr.close()
 
 
-def test_the_verifier_signs_with_a_key_of_its_own(home: Path) -> None:
+@pytest.fixture(scope="module")
+def shared(home: Path) -> Iterator[str]:
+    """The address of a verifier for all tests that leave it as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTRIDER_HOME", str(home))
+        with verifier("--threads", "1", "--context", "256", "--sessions", "2") as (address, _):
+            yield address
+
+
+def test_the_verifier_signs_with_a_key_of_its_own(home: Path, shared: str) -> None:
     async def opened(address: str) -> Opened:
         link = WebSocketLink(address)
         await link.open()
@@ -101,8 +110,7 @@ def test_the_verifier_signs_with_a_key_of_its_own(home: Path) -> None:
         assert isinstance(said, Opened)
         return said
 
-    with verifier("--threads", "1", "--context", "256") as (address, _):
-        key = asyncio.run(opened(address)).public_key
+    key = asyncio.run(opened(shared)).public_key
     assert key == load_signer(home / "verifier-key.pem").public_key
 
 
@@ -117,40 +125,34 @@ def test_text_goes_out_and_figures_beside_it(run: Run) -> None:
         assert word in done.stderr
 
 
-def test_one_object_with_json_and_the_same_text_with_and_without_drafts_and_over_a_socket(run: Run) -> None:
-    answers = []
-    with verifier("--threads", "1", "--context", "256") as (address, _):
-        for more in (
-            ["--drafter", "none"],
-            ["--drafter", "lookup"],
-            ["--drafter", "tiny"],
-            ["--verifier", address, "--drafter", "none"],
-            ["--verifier", address, "--drafter", "tiny"],
-            ["--drafter", "foreign"],
-            ["--verifier", address, "--drafter", "foreign"],
-        ):
-            for sampling in ([], ["--temperature", "0.8", "--seed", "3"]):
-                done = run("generate", "hello", *TINY, "--json", *more, *sampling)
-                assert done.returncode == 0, done.stderr
-                assert done.stdout.count("\n") == 1
-                answers.append(json.loads(done.stdout))
-    for sampled in (0, 1):
-        same = [(answer["text"], answer["token_ids"]) for answer in answers[sampled::2]]
-        assert all(answer == same[0] for answer in same)
-    assert answers[0]["token_ids"] != answers[1]["token_ids"]
-    drafted, remote = answers[4], answers[8]
+def test_one_object_with_json_and_the_same_text_with_and_without_drafts_and_over_a_socket(
+    run: Run, shared: str
+) -> None:
+    def answers(sampling: list[str], *drafters: list[str]) -> list[dict[str, Any]]:
+        found = []
+        for drafter in drafters:
+            done = run("generate", "hello", *TINY, "--json", *sampling, "--drafter", *drafter)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count("\n") == 1
+            found.append(json.loads(done.stdout))
+        for answer in found:
+            assert (answer["text"], answer["token_ids"]) == (found[0]["text"], found[0]["token_ids"])
+        return found
+
+    there = ["--verifier", shared]
+    plain, drafted, remote = answers([], ["none"], ["tiny"], ["tiny", *there])
+    sampling = ["--temperature", "0.8", "--seed", "3"]
+    sampled, *_ = answers(sampling, ["none"], ["lookup"], ["foreign"], ["none", *there], ["foreign", *there])
+    assert sampled["token_ids"] != plain["token_ids"]
     assert drafted["counts"]["accepted"] > 0
     assert drafted["counts"]["bytes_up"] == 0 < remote["counts"]["bytes_up"]
     assert drafted["times"]["total_ms"] > 0
 
 
-def test_a_receipt_of_an_answer_is_signed_by_the_service_and_checked(run: Run, tmp_path: Path) -> None:
+def test_a_receipt_of_an_answer_is_signed_by_the_service_and_checked(run: Run, shared: str, tmp_path: Path) -> None:
     file = tmp_path / "answer.receipt"
-    with verifier("--threads", "1", "--context", "256") as (address, _):
-        done = run(
-            "generate", "hello", *TINY, "--verifier", address, "--drafter", "tiny", "--receipt", str(file), "--json"
-        )
-        assert done.returncode == 0, done.stderr
+    done = run("generate", "hello", *TINY, "--verifier", shared, "--drafter", "tiny", "--receipt", str(file), "--json")
+    assert done.returncode == 0, done.stderr
     checked = run("receipt", "check", str(file), "--json")
     assert checked.returncode == 0, checked.stderr
     receipt = json.loads(checked.stdout)["receipt"]
@@ -182,9 +184,8 @@ def test_a_receipt_has_a_place_before_anything_begins(run: Run, tmp_path: Path) 
         assert "--receipt" in done.stderr
 
 
-def test_a_foreign_drafter_needs_the_target_s_name_over_a_socket(run: Run) -> None:
-    with verifier("--threads", "1", "--context", "256") as (address, _):
-        done = run("generate", "hello", "--verifier", address, "--drafter", "foreign")
+def test_a_foreign_drafter_needs_the_target_s_name_over_a_socket(run: Run, shared: str) -> None:
+    done = run("generate", "hello", "--verifier", shared, "--drafter", "foreign")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--target" in done.stderr
     assert done.stderr.rstrip().endswith("[vocabulary_mismatch]")
@@ -212,29 +213,30 @@ def schema(tmp_path: Path) -> str:
     return str(tmp_path / "schema.json")
 
 
-def test_samplers_options_give_the_same_with_and_without_drafts_and_over_a_socket(run: Run, schema: str) -> None:
-    with verifier("--threads", "1", "--context", "256") as (address, _):
-        for options in (
-            EVERYTHING,
-            ("--json-schema", schema),
-            ("--regex", "(one|two|three){2,6}", *EVERYTHING[:6]),
-            ("--stop", "thr", "--stop", "wot", "--regex", "(one|two){2}three"),
-        ):
-            answers = []
-            for more in (("none",), ("lookup",), ("tiny",), ("tiny", "--verifier", address)):
-                done = run("generate", "hello", *TINY, "--json", *options, "--drafter", *more)
-                assert done.returncode == 0, done.stderr
-                answer = json.loads(done.stdout)
-                answers.append((answer["text"], answer["token_ids"], answer["finish_reason"]))
-            assert all(answer == answers[0] for answer in answers)
-            text = answers[0][0]
-            if "--json-schema" in options:
-                assert {1, 2, 3} >= set(json.loads(text))
-            elif "--stop" in options:
-                assert re.fullmatch("(one|two)one|onetwo|t", text)
-                assert answers[0][2] == "stop"
-            elif "--regex" in options:
-                assert re.fullmatch("(one|two|three){2,6}", text)
+def test_samplers_options_give_the_same_with_and_without_drafts_and_over_a_socket(
+    run: Run, schema: str, shared: str
+) -> None:
+    for options in (
+        EVERYTHING,
+        ("--json-schema", schema),
+        ("--regex", "(one|two|three){2,6}", *EVERYTHING[:6]),
+        ("--stop", "thr", "--stop", "wot", "--regex", "(one|two){2}three"),
+    ):
+        answers = []
+        for more in (("none",), ("tiny", "--verifier", shared)):
+            done = run("generate", "hello", *TINY, "--json", *options, "--drafter", *more)
+            assert done.returncode == 0, done.stderr
+            answer = json.loads(done.stdout)
+            answers.append((answer["text"], answer["token_ids"], answer["finish_reason"]))
+        assert answers[0] == answers[1]
+        text = answers[0][0]
+        if "--json-schema" in options:
+            assert {1, 2, 3} >= set(json.loads(text))
+        elif "--stop" in options:
+            assert re.fullmatch("(one|two)one|onetwo|t", text)
+            assert answers[0][2] == "stop"
+        elif "--regex" in options:
+            assert re.fullmatch("(one|two|three){2,6}", text)
 
 
 def test_log_probabilities_are_told_with_json(run: Run) -> None:
@@ -261,16 +263,16 @@ SEARCHES = {"beams": ("--beams", "3"), "samples": ("--best-of", "3", "--temperat
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
-def test_searches_find_the_same_here_and_over_a_socket(run: Run, kind: str) -> None:
+def test_searches_find_the_same_here_and_over_a_socket(run: Run, shared: str, kind: str) -> None:
+    """At a verifier with room for two."""
     options, answers = SEARCHES[kind], []
-    with verifier("--threads", "1", "--context", "256", "--sessions", "2") as (address, _):
-        for more in ((), ("--drafter", "tiny"), ("--verifier", address), ("--verifier", address, "--drafter", "tiny")):
-            done = run("generate", "hello", *TINY, "--json", "--logprobs", "0", *options, *more)
-            assert done.returncode == 0, done.stderr
-            answer = json.loads(done.stdout)
-            assert answer["counts"]["drafted"] == 0
-            answers.append((answer["token_ids"], sum(each["logprob"] for each in answer["logprobs"])))
-    assert [token_ids for token_ids, _ in answers] == [answers[0][0]] * 4
+    for more in ((), ("--verifier", shared)):
+        done = run("generate", "hello", *TINY, "--json", "--drafter", "tiny", "--logprobs", "0", *options, *more)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["counts"]["drafted"] == 0
+        answers.append((answer["token_ids"], sum(each["logprob"] for each in answer["logprobs"])))
+    assert answers[0][0] == answers[1][0]
     if kind == "samples":
         plain = json.loads(run("generate", "hello", *TINY, "--json", "--logprobs", "0", *options[2:]).stdout)
         total = sum(each["logprob"] for each in plain["logprobs"])
@@ -390,8 +392,8 @@ def test_control_c_ends_it_with_a_reason_and_leaves_nothing() -> None:
 
 
 def test_a_closed_pipe_ends_it_with_a_reason() -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "generate", "hello", *TINY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    process = Forked(
+        ["outrider", "generate", "hello", *TINY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     process.stdout.close()
     process.stdout = None
@@ -411,10 +413,11 @@ def test_notes_that_find_no_room_withhold_no_answer(run: Run, kind: str) -> None
         reader, fd = os.pipe()
         os.close(reader)
     with os.fdopen(fd, "wb", 0) as notes:
-        done = subprocess.run([*COMMAND, "generate", "hello", *TINY], stdout=subprocess.PIPE, stderr=notes, text=True)
-        wrong = subprocess.run([*COMMAND, "generate", "hello", "--target", "nobody"], stderr=notes)
-    assert (done.returncode, done.stdout) == (0, want)
-    assert wrong.returncode == 2
+        with Forked(["outrider", "generate", "hello", *TINY], stdout=subprocess.PIPE, stderr=notes, text=True) as done:
+            assert done.communicate(timeout=LIMIT_S)[0] == want
+        wrong = Forked(["outrider", "generate", "hello", "--target", "nobody"], stderr=notes)
+        assert wrong.wait(LIMIT_S) == 2
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
