@@ -170,7 +170,8 @@ class Device:
 
     async def begin(self, asked: Asked, *, answers_alone: bool) -> None:
         scribe = await WatchedScribe.begin(self.journal, asked, None)
-        self.number = self.journal.unfinished()[-1].id
+        assert scribe._record
+        self.number = scribe._record.id
         self._run(scribe, replace(request_for(asked, asked.target), answers_alone=answers_alone), asked.stop)
 
     async def resume(self) -> None:
