@@ -8,7 +8,6 @@ import resource
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -35,6 +34,7 @@ from tests.edge_runtime.journal.writer import PROMPT
 from tests.edge_runtime.test_offline import SlowEngine, drafter_alone, unused_port
 from tests.edge_runtime.test_session import toy_loop
 from tests.serving import serving
+from tests.warm import Forked
 
 NUM_KILLS = 200
 SEED = 11
@@ -46,8 +46,8 @@ class Devices:
     def __init__(self, folder: Path) -> None:
         self._path, self._pipe = folder / "journal.sqlite", folder / "pipe"
         os.mkfifo(self._pipe)
-        program = [sys.executable, "-m", "tests.edge_runtime.device_process", str(folder / "model")]
-        self._server = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        program = ["tests.edge_runtime.device_process", str(folder / "model")]
+        self._server = Forked(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self
