@@ -192,7 +192,7 @@ class Device:
             max_ahead=MAX_AHEAD,
             retry=QUICK,
             breaker=self.breaker,
-            max_silence_s=0.3,
+            max_silence_s=0.2,
             alone_after_s=0.02,
         )
         self._events = tell(self.session, request, self._codec, stop, scribe)
