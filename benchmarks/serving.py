@@ -31,10 +31,10 @@ def prompt(server: uvicorn.Server) -> Future[Callable[[], object]]:
         for task in tasks:
             task.cancel()
 
-    async def shutdown(sockets: list[socket.socket] | None = None) -> None:
+    async def shutdown(sockets: object = None) -> None:
         state = server.server_state
-        for listening in [*server.servers, *(sockets or [])]:
-            listening.close()
+        for listener in server.servers:
+            listener.close()
         for connection in list(state.connections):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
