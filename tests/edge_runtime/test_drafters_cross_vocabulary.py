@@ -132,7 +132,7 @@ def test_the_output_is_the_target_s(tmp_path: Path, target: str, own: str, way: 
     """Over toys that say any bytes at all: broken characters, control tokens, ids without text."""
     codec = TextCodec(folder_of(tmp_path, target))
     n_vocab = codec.tokenizer.get_vocab_size()
-    over = {"prompt_ids": codec.encode(PROMPT), "params": PARAMS[way], "max_tokens": 60}
+    over = {"prompt_ids": codec.encode(PROMPT), "params": PARAMS[way], "max_tokens": 40}
     alone = said_alone(ToyEngine(n_vocab=n_vocab), **over)
     drafter = make(tmp_path, target, own, lambda own: ToyEngine(n_vocab=own.tokenizer.get_vocab_size(), seed=9))
     tokens, report = run(ToyEngine(n_vocab=n_vocab), drafter, **over)

@@ -132,8 +132,9 @@ def test_it_travels(url: str, feature: str) -> None:
     assert tuple(token.token_id for token in tokens) == alone(params)
 
 
-@pytest.mark.parametrize("kind", ["none", "mixed", "the target itself"])
-@pytest.mark.parametrize("num_logprobs", [-1, 0, 3])
+@pytest.mark.parametrize(
+    ("kind", "num_logprobs"), [("none", 3), ("mixed", 3), ("the target itself", 3), ("mixed", -1), ("mixed", 0)]
+)
 def test_log_probabilities_are_the_model_s_own(url: str, kind: str, num_logprobs: int) -> None:
     params = params_of("all", "sampled")
     request = request_of(prompt_ids=PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=num_logprobs)
@@ -197,8 +198,10 @@ def test_a_drafter_goes_from_one_answer_to_another() -> None:
 OTHER_PROMPT = (9, 8, 7, 6, 5)  # as long: with the same parameters only the list tells the two apart
 
 
-@pytest.mark.parametrize("max_ahead", [0, 24], ids=["in turns", "ahead"])
-@pytest.mark.parametrize("kind", ["lookup", "the target itself", "another model", "cascade"])
+@pytest.mark.parametrize(
+    ("kind", "max_ahead"),
+    [("lookup", 24), ("the target itself", 0), ("the target itself", 24), ("another model", 24), ("cascade", 0)],
+)
 def test_answers_side_by_side_share_a_drafter(loop: VerifierLoop, kind: str, max_ahead: int) -> None:
     """Each has its turn in the drafter's one thread; what the others asked of it in between changes nothing."""
     drafter = drafter_of(kind, SamplingParams())

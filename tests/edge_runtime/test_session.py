@@ -140,13 +140,13 @@ def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], drafter: str
 @over_either_link
 def test_drafting_ahead_gives_the_same_output(toy: tuple[MakeLink, Verifier], drafter: str, way: str) -> None:
     (make_link, _), params = toy, PARAMS[way]
-    request = request_of(params=params, max_tokens=200)
-    tokens, finished = collect(make_link(), drafters(params, 200)[drafter], request, max_ahead=24)
-    assert [token.token_id for token in tokens] == target_alone(params=params, num_tokens=200)
-    assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 200))
+    request = request_of(params=params, max_tokens=120)
+    tokens, finished = collect(make_link(), drafters(params, 120)[drafter], request, max_ahead=24)
+    assert [token.token_id for token in tokens] == target_alone(params=params, num_tokens=120)
+    assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 120))
     report = finished.report
     assert report.num_accepted == sum(token.drafted_by is not None for token in tokens)
-    assert report.num_passes == 200 - report.num_accepted
+    assert report.num_passes == 120 - report.num_accepted
 
 
 def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() -> None:
@@ -160,7 +160,7 @@ def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() ->
                 drafter.propose = lambda ids, params, pace, n, propose=propose, other=other: propose(
                     ids, other, pace, n
                 )
-            _, finished = collect(InProcessLink(loop), drafter, request_of(max_tokens=200))
+            _, finished = collect(InProcessLink(loop), drafter, request_of(max_tokens=100))
             agreed[shared] = finished.report.acceptance
     assert agreed[True] == 1.0
     assert agreed[False] < 0.8
