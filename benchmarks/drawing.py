@@ -45,6 +45,8 @@ STYLE = {
 }
 COLOURS = {"ours": OURS, "alone": ALONE_INK}
 MAX_COLUMNS = 3
+DPI = 160
+MARGIN = 0.1  # inches
 MAX_DOTS = 16  # of a line; more would run together
 LABEL_GAP = 0.062  # of an axis's height, between the names of two lines
 
@@ -83,15 +85,19 @@ class BarPanel:
     bars: Sequence[Bar]  # the same names in every panel
 
 
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN))
+
+
 def panels(given: Iterable[Panel]) -> Any:
     """Side by side, one y axis."""
-    from matplotlib import pyplot
-
     several = list(given)
     shares_y = len({panel.y_label for panel in several}) == 1
-    figure, axes = pyplot.subplots(
-        1, len(several), figsize=(6.4 * len(several), 4.2), sharey=shares_y, squeeze=False, layout="constrained"
-    )
+    figure = _figure(6.4 * len(several), 4.2)
+    axes = figure.subplots(1, len(several), sharey=shares_y, squeeze=False)
     named: list[tuple[Any, list[tuple[str, float, str]]]] = []
     for number, (axis, panel) in enumerate(zip(axes[0], several, strict=True)):
         others = iter(OTHERS * (1 + len(panel.lines) // len(OTHERS)))
@@ -182,16 +188,12 @@ def _names(axis: Any, ends: Sequence[tuple[str, float, str]]) -> None:
 
 def bar_panels(given: Iterable[BarPanel], label: str, level: float | None = None) -> Any:
     """A bar a way, its range, and its median in figures; `level` is a line to compare with."""
-    from matplotlib import pyplot
-
     several = list(given)
     num_columns = min(len(several), MAX_COLUMNS)
     num_rows = -(-len(several) // num_columns)
     names = [bar.name for bar in several[0].bars]
-    size = (3.2 + 3.6 * num_columns, num_rows * (0.9 + 0.36 * len(names)))
-    figure, axes = pyplot.subplots(
-        num_rows, num_columns, figsize=size, sharey=True, sharex=True, squeeze=False, layout="constrained"
-    )
+    figure = _figure(3.2 + 3.6 * num_columns, num_rows * (0.9 + 0.36 * len(names)))
+    axes = figure.subplots(num_rows, num_columns, sharey=True, sharex=True, squeeze=False)
     for axis in axes.flat[len(several) :]:
         axis.set_visible(False)
     for axis, panel in zip(axes.flat, several, strict=False):

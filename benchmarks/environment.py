@@ -1,5 +1,6 @@
 """Where something was measured: the machine, the versions, how busy it was. Asks and changes nothing."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -81,6 +82,7 @@ def _memory_gib() -> float | None:
         return None
 
 
+@functools.cache  # the code that runs is the one that was loaded
 def _commit() -> str:
     if _git("ls-files", Path(__file__).name) is None:  # installed: what surrounds it is somebody else's
         return ""

@@ -13,7 +13,6 @@ import msgspec
 from websockets.frames import Frame, Opcode
 
 from benchmarks.link_record import Wire
-from benchmarks.link_verifier import engine_settings, keep_prompt
 from benchmarks.options import COUNTING
 from benchmarks.pinned import next_line, tell, telling_errors
 from benchmarks.record import Answer
@@ -28,10 +27,12 @@ from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
 from outrider.choice import SamplingParams
+from outrider.engines import EngineSettings
 from outrider.framing import to_frame
 from outrider.wire import Down, Draft, Up, Verified
 
 __all__ = [
+    "NUM_KEPT",
     "FixedPace",
     "Generation",
     "Heard",
@@ -39,10 +40,14 @@ __all__ = [
     "Ready",
     "Setup",
     "Tracing",
+    "engine_settings",
     "framed_bytes",
     "generate",
+    "keep_prompt",
     "trace",
 ]
+
+NUM_KEPT = 4  # a prompt stays, for each way
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -160,6 +165,16 @@ class OneGuess(AheadPace):
 
     def num_worthwhile(self, source: str, confidences: Sequence[float]) -> int:
         return len(confidences)
+
+
+def keep_prompt(drafter: Drafter, prompt: list[int]) -> None:
+    """Leave the prompt in its cache and nothing of the answer that came last time: it would be guessed for free."""
+    drafter.prefill([*prompt, 0, 0])
+
+
+def engine_settings(num_threads: int) -> EngineSettings:
+    """Of both processes."""
+    return EngineSettings(num_threads=num_threads, max_context=2048, max_sequences=NUM_KEPT)
 
 
 async def generate(job: Generation, drafter: Drafter | None, ahead: AheadPace) -> Heard:

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.counting_engine import CountingEngine
+from benchmarks.link_device import NUM_KEPT, engine_settings, keep_prompt
 from benchmarks.options import COUNTING
 from benchmarks.pinned import next_line, tell, telling_errors
 from benchmarks.service import Stopwatch
@@ -36,13 +37,11 @@ from edge_runtime.parts import open_drafter
 from edge_runtime.request import GenerationRequest
 from edge_runtime.session import Session
 from outrider import catalog
-from outrider.engines import EngineSettings
 from outrider.framing import from_frame, to_frame
 from outrider.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Down, Open, Opened, Verified, decode_up, unpack_ids
 
-__all__ = ["Ready", "Setup", "Take", "Taken", "engine_settings", "keep_prompt"]
+__all__ = ["Ready", "Setup", "Take", "Taken"]
 
-NUM_KEPT = 4  # a prompt stays, for each way
 COUNTED_MS = {rows: 1 + 0.05 * (rows - 1) for rows in range(1, 33)}
 
 
@@ -114,16 +113,6 @@ class Colocated:
         with ThreadPoolExecutor(1) as executor, suppress(ConnectionClosed):
             async for _ in Session(link, self._drafter, self._pace, executor).generate(request):
                 pass
-
-
-def keep_prompt(drafter: Drafter, prompt: list[int]) -> None:
-    """Leave the prompt in its cache and nothing of the answer that came last time: it would be guessed for free."""
-    drafter.prefill([*prompt, 0, 0])
-
-
-def engine_settings(num_threads: int) -> EngineSettings:
-    """Of both processes."""
-    return EngineSettings(num_threads=num_threads, max_context=2048, max_sequences=NUM_KEPT)
 
 
 def open_target(setup: Setup, stack: AsyncExitStack) -> tuple[VerifierLoop, Drafter | None, dict[int, float]]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from outrider import catalog
+from outrider.engines.fastest import turn_ms
 from outrider.engines.numerics import class_cost_ms
 from outrider.engines.profile import choose_class
 from outrider.errors import InvalidParameter
@@ -100,7 +101,7 @@ def built_in() -> Sequence[Machine]:
 
 
 def find_machine(name: str) -> Machine:
-    """A built-in one, a JSON file, or the stored profile of a model on this machine, where sessions take turns.
+    """A built-in one, a JSON file, or the fastest stored profile of a model, as if its sessions took turns.
 
     Raises InvalidParameter, and for a model what `find` does.
     """
@@ -118,10 +119,10 @@ def find_machine(name: str) -> Machine:
         raise InvalidParameter(
             f"{name!r} is no machine; give one of {', '.join(known)}, a .json file or a stored model"
         )
-    profiles = list(catalog.find(name).manifest.profiles.values())
+    profiles = catalog.find(name).manifest.profiles.values()
     if not profiles:
         raise InvalidParameter(f"{name} has no profile yet; make one with `outrider profile {name}`")
-    profile = profiles[-1]
+    profile = min(profiles, key=lambda profile: turn_ms(profile.cost_ms))
     sizes = choose_class(profile)
     costs = class_cost_ms(profile.cost_ms, sizes) if sizes else profile.cost_ms
     draft_ms = costs[1] / 3

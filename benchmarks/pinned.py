@@ -1,12 +1,13 @@
 """A process of its own on one processor core that answers questions, one line of JSON each way.
 
-Both ends: `Pinned` starts it and asks; the process itself uses `next_line` and `tell`, under `telling_errors`. Knows
-nothing of what is asked.
+Both ends: `start`, `ask` and `end`, or `Pinned` where nothing may wait meanwhile; the process itself uses `next_line`
+and `tell`, under `telling_errors`. Knows nothing of what is asked.
 """
 
 import asyncio
 import functools
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +18,10 @@ import msgspec
 from outrider.errors import EngineError, OutriderError
 from outrider.wire import Fault
 
-__all__ = ["Pinned", "cores", "next_line", "read_reply", "tell", "telling_errors"]
+__all__ = ["Pinned", "ask", "cores", "end", "next_line", "start", "tell", "telling_errors"]
 
 A = TypeVar("A", bound=msgspec.Struct)
 
-MAX_LINE = 2**26
 END_S = 30.0
 
 
@@ -31,55 +31,60 @@ def cores(count: int) -> list[int]:
     return [usable[min(number, len(usable) - 1)] for number in range(count)]
 
 
+def start(module: str, core: int | None = None) -> "subprocess.Popen[bytes]":
+    """The process of a module, on that core where the system can; asked by its input, answers by its output."""
+    pin = None
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        pin = functools.partial(os.sched_setaffinity, 0, {core})
+    command = [sys.executable, "-P", "-m", module]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=pin)
+
+
+def ask(process: "subprocess.Popen[bytes]", question: msgspec.Struct, expected: type[A], name: str) -> A:
+    """Raises what `read_reply` does."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(msgspec.json.encode(question) + b"\n")
+        process.stdin.flush()
+    return read_reply(process.stdout.readline(), expected, name)
+
+
 class Pinned:
     """`async with Pinned("benchmarks.link_device", 1) as device:` runs that module on core 1, where the system can."""
 
     def __init__(self, module: str, core: int) -> None:
         self._module, self._core = module, core
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     async def __aenter__(self) -> Self:
-        can_pin = hasattr(os, "sched_setaffinity")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            self._module,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=MAX_LINE,
-            preexec_fn=functools.partial(os.sched_setaffinity, 0, {self._core}) if can_pin else None,
-        )
+        self._process = start(self._module, self._core)
         return self
 
     async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
         """The end of its questions is its end. Raises EngineError when it does not end, or badly."""
-        process = self._running()
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(END_S):
-                await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.communicate()
-        if process.returncode and error is None:
-            raise EngineError(f"{self._module} ended with status {process.returncode}; see what it said above")
+        status = await asyncio.to_thread(end, self._running())
+        if status and error is None:
+            raise EngineError(f"{self._module} ended with status {status}; see what it said above")
 
     async def ask(self, question: msgspec.Struct, expected: type[A]) -> A:
         """Raises what `read_reply` does."""
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with suppress(ConnectionError):
-            process.stdin.write(msgspec.json.encode(question) + b"\n")
-            await process.stdin.drain()
-        return read_reply(await process.stdout.readline(), expected, self._module)
+        return await asyncio.to_thread(ask, self._running(), question, expected, self._module)
 
-    def _running(self) -> asyncio.subprocess.Process:
+    def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
             raise RuntimeError(f"{self._module} was not started; use `async with`")
         return self._process
+
+
+def end(process: "subprocess.Popen[bytes]") -> int:
+    """The end of its questions is its end; its exit status."""
+    try:
+        process.communicate(timeout=END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    return process.returncode
 
 
 def read_reply(line: bytes, expected: type[A], process: str) -> A:

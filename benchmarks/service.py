@@ -4,11 +4,8 @@ One engine, real WebSockets on loopback, the devices in a process of their own: 
 that draft, on the same prompts; then many sessions on an engine that costs nothing, for the most messages a second.
 """
 
-import contextlib
 import itertools
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,12 +14,12 @@ from typing import Self
 
 import msgspec
 
+from benchmarks import pinned
 from benchmarks.counting_engine import CountingEngine
 from benchmarks.devices import Heard, Job
 from benchmarks.measuring import measuring
 from benchmarks.options import COUNTING, ServiceOptions
 from benchmarks.order import rotated
-from benchmarks.pinned import read_reply
 from benchmarks.prompts import select
 from benchmarks.record import Answer, Result, Run, Way
 from benchmarks.service_record import DRAFTING, PLAIN, Details, Figures, Measured, Throughput
@@ -77,22 +74,15 @@ class Devices:
     """The devices' process, for as long as a block runs; it takes one job after the other."""
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "benchmarks.devices"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = pinned.start("benchmarks.devices")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # the end of its jobs is its end
+        pinned.end(self._process)
 
     def run(self, job: Job) -> Heard:
-        """Raises what `read_reply` does."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(msgspec.json.encode(job) + b"\n")
-            self._process.stdin.flush()
-        return read_reply(self._process.stdout.readline(), Heard, "the devices' process")
+        """Raises what `pinned.ask` does."""
+        return pinned.ask(self._process, job, Heard, "the devices' process")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Start-time fair queueing: every credential has a virtual time that grows with wh
 starts at the others' time, so nobody saves up. Knows names and numbers only.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 __all__ = ["FairShare"]
@@ -16,9 +17,9 @@ class FairShare:
 
     def order(self, ready: Iterable[tuple[float, str, str]], count: int) -> list[str]:
         """The first `count` names of `ready`, each given as (waiting since, name, credential)."""
-        waiting: dict[str, list[str]] = {}
-        for _, name, credential in sorted(ready, reverse=True):
-            waiting.setdefault(credential, []).append(name)  # the longest waiting one last, to be popped
+        waiting: dict[str, deque[str]] = {}
+        for _, name, credential in sorted(ready):  # of credentials that had as much, the longest waiting is the first
+            waiting.setdefault(credential, deque()).append(name)
         if not waiting:
             return []
         times = {credential: max(self._served.get(credential, 0.0), self._now) for credential in waiting}
@@ -27,7 +28,7 @@ class FairShare:
         chosen: list[str] = []
         while waiting and len(chosen) < count:
             credential = min(waiting, key=times.__getitem__)
-            chosen.append(waiting[credential].pop())
+            chosen.append(waiting[credential].popleft())
             times[credential] += 1.0  # as if served, for this choice only
             if not waiting[credential]:
                 del waiting[credential]

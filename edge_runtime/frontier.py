@@ -20,7 +20,7 @@ FINISHES = (None, "stop", "length")
 REMEMBERED = ("offline", 0.75)  # of a provisional token from before: who guessed it, how sure they were
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What one Verified did: the tokens it brought, and how the guesses it looked at fared."""
 
@@ -60,6 +60,11 @@ class Frontier:
     def last(self) -> int:
         """The token at the end, verified or guessed."""
         return self._guesses[-1] if self._guesses else self.token_ids[-1]
+
+    @property
+    def guesses(self) -> list[int]:
+        """Those ahead, in order. To be read only."""
+        return self._guesses
 
     @property
     def confidences(self) -> list[tuple[str, float]]:
@@ -134,10 +139,11 @@ class Frontier:
         is_sound = is_sound and num_drafted <= self._num_sent
         is_sound = is_sound and self._guesses[:num_accepted] == token_ids[:num_accepted]
         tops = [unpack_ids(each.token_ids) for each in verified.logprobs]
-        is_sound = is_sound and all(
-            len(ids) == len(told.logprobs) <= num_logprobs and max(ids, default=0) < n_vocab
-            for ids, told in zip(tops, verified.logprobs, strict=True)
-        )
+        if tops:
+            is_sound = is_sound and all(
+                len(ids) == len(told.logprobs) <= num_logprobs and max(ids, default=0) < n_vocab
+                for ids, told in zip(tops, verified.logprobs, strict=True)
+            )
         if not token_ids or not in_order or not is_sound or max(token_ids) >= n_vocab:
             raise ProtocolError("the verifier's tokens do not continue the list; its answer was refused")
         guesses = self._guesses

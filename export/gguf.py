@@ -15,7 +15,7 @@ from outrider.errors import UsageError
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress
 
-__all__ = ["QUANTIZATIONS", "build_gguf", "main"]
+__all__ = ["QUANTIZATIONS", "Job", "build_gguf", "convert", "main"]
 
 # name -> llama.cpp's constant
 QUANTIZATIONS = {
@@ -57,8 +57,11 @@ def build_gguf(source: ModelFolder, output: Path, work: Path, quantization: str,
 
 
 def main() -> None:
-    """The child: quantize as the job on standard input says."""
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    """The child: its job comes on standard input."""
+    convert(msgspec.json.decode(sys.stdin.buffer.read(), type=Job))
+
+
+def convert(job: Job) -> None:
     print(f"stage: quantize to {job.quantization}", flush=True)
     import llama_cpp
 

@@ -25,11 +25,14 @@ CALLS = {"eval", "exec", "recv_pyobj", "load_pickle", "read_pickle"}
 FLOORS = {"starlette": "0.49.1", "h11": "0.16", "jinja2": "3.1.5", "onnx": "1.21"}
 
 WORDS = ("weights_only", "allow_pickle", "trust_remote_code")
+NAMED = re.compile("|".join((*MODULES, *CALLS, *WORDS, r"torch\.load")))  # in every module that has one of them
 
 
 def runs_data(source: str) -> list[str]:
     """What in a module could run what it reads."""
-    found = []
+    found: list[str] = []
+    if not NAMED.search(source):
+        return found
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in MODULES]
@@ -49,9 +52,9 @@ def runs_data(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
-def test_no_module_runs_what_it_reads(path: Path) -> None:
-    assert runs_data(path.read_text()) == []
+def test_no_module_runs_what_it_reads() -> None:
+    assert len(SOURCES) > 250
+    assert {str(path): found for path in SOURCES if (found := runs_data(path.read_text()))} == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ each: enough to see that they work, not to compare them.
 
 import argparse
 
-from benchmarks.peers import PeerFailed, all_peers, stored_weights, this_machine
+from benchmarks.peers.base import PeerFailed
+from benchmarks.peers.known import all_peers, stored_weights, this_machine
 from benchmarks.peers.libraries import APART
 from outrider import catalog
 from outrider.tokens import TextCodec

@@ -167,7 +167,7 @@ class OpenProcess:
             late.cancel()
         if not line:
             if time.monotonic() - began_s >= limit_s:
-                raise PeerFailed(f"it gave no answer within {limit_s:.0f} s")
+                raise PeerFailed(f"it gave no answer within {limit_s:g} s")
             raise PeerFailed(self._last_words())
         reply: Reply = msgspec.json.decode(line, type=Reply)
         if isinstance(reply, Failed):

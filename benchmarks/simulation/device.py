@@ -100,9 +100,11 @@ class Device:
 
     def _next_ahead(self) -> Proposal:
         frontier, pace = self.frontier, self.pace
-        room = min(self._max_ahead - frontier.num_ahead, self.limit - frontier.end - 1)
-        pace.begin(frontier.confidences)
         proposal = Proposal("model")
+        room = min(self._max_ahead - frontier.num_ahead, self.limit - frontier.end - 1)
+        if room < 1 or pace.rests:
+            return proposal
+        pace.begin(frontier.confidences)
         guesses = self._guesses()
         reach = 1.0
         while len(proposal.token_ids) < room and pace.wants_another("model", reach, len(proposal.token_ids)):
@@ -117,9 +119,8 @@ class Device:
     def _guesses(self) -> Iterator[tuple[int, float]]:
         """What the drafter would say after the guesses that are ahead, and how sure it would be."""
         frontier, text = self.frontier, self._text
-        start = frontier.end - self._offset
-        ahead = frontier.everything()[frontier.end - frontier.num_ahead :]
-        return text.guesses(start, ahead == text.token_ids[start - frontier.num_ahead : start])
+        end = frontier.end - self._offset
+        return text.guesses(end, frontier.guesses == text.token_ids[end - frontier.num_ahead : end])
 
     def drafted(self, made: tuple[int, int, Proposal]) -> Draft | None:
         """The drafter has made this; what goes up now. In turns, without any draft, one step alone is asked for."""

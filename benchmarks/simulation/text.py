@@ -58,4 +58,6 @@ def repeating(text: Text, mean_copy: float, mean_new: float, rng: random.Random,
 
 def one_hot(token_ids: Sequence[int], num_rows: int) -> Logits:
     """Logits of a target that says these; rows beyond them say nothing."""
+    if num_rows == 1 == len(token_ids):
+        return ONE_HOT[token_ids[0] : token_ids[0] + 1]  # a view: most passes are of one row
     return ONE_HOT[[*token_ids, *[N_VOCAB] * (num_rows - len(token_ids))]]

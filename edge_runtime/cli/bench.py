@@ -61,7 +61,8 @@ def pair(
     Example: outrider bench pair --count 4 --json pair.json
     """
     from benchmarks.pair import run
-    from benchmarks.peers import all_peers, published, this_machine
+    from benchmarks.peers.known import all_peers, this_machine
+    from benchmarks.peers.published import published
 
     is_default = asked.options.target == PairOptions.target
     options = replace(

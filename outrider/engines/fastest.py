@@ -4,6 +4,7 @@ It is chosen by what a target does: plain steps, and passes that check drafts. A
 ONNX Runtime was the faster one wherever it was measured; whoever opens one without asking here gets that.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from outrider.engines import EngineSettings
@@ -12,9 +13,9 @@ from outrider.errors import EngineError, InvalidModel, MissingExtra
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
 
-__all__ = ["fastest"]
+__all__ = ["fastest", "turn_ms"]
 
-STEP, CHECK = 2, 8  # rows of the passes compared: the smallest whose bits larger ones share, and a usual check
+COMPARED = (2, 8)  # rows: the smallest pass whose bits larger ones share, and a usual check of drafts
 
 
 def fastest(folder: ModelFolder, settings: EngineSettings, progress: Progress = silent) -> EngineSettings:
@@ -26,12 +27,12 @@ def fastest(folder: ModelFolder, settings: EngineSettings, progress: Progress = 
         return settings
     on_cpu, other = replace(settings, provider="cpu"), replace(settings, provider="openvino")
     try:
-        other_ms = _turn_ms(folder, other, progress)
+        other_ms = turn_ms(load_or_time(folder, other, COMPARED, progress))
     except (MissingExtra, InvalidModel, EngineError):
         return on_cpu
-    return other if other_ms < _turn_ms(folder, on_cpu, progress) else on_cpu
+    return other if other_ms < turn_ms(load_or_time(folder, on_cpu, COMPARED, progress)) else on_cpu
 
 
-def _turn_ms(folder: ModelFolder, settings: EngineSettings, progress: Progress) -> float:
-    cost_ms = load_or_time(folder, settings, (STEP, CHECK), progress)
-    return cost_ms[STEP] + cost_ms[CHECK]
+def turn_ms(cost_ms: Mapping[int, float]) -> float:
+    """By what two ways to run a target are compared. `cost_ms`: milliseconds of a pass over k tokens."""
+    return sum(cost_ms[size] for size in COMPARED)

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from benchmarks.fault_proxy import FaultProxy, Toxics
-from benchmarks.link_device import FixedPace, Generation, Heard, Tracing, framed_bytes, generate, trace
+from benchmarks.link_device import FixedPace, Generation, Heard, Tracing, framed_bytes, generate, keep_prompt, trace
 from benchmarks.link_record import AHEAD, ALONE, COLOCATED, TURNS, WAYS, Details, More, Wire
-from benchmarks.link_verifier import keep_prompt
 from benchmarks.pinned import Pinned, cores
 from benchmarks.record import Answer, Result, Run
 from benchmarks.simulation import Link, bursts, simulate

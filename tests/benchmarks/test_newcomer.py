@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -36,7 +37,7 @@ LIMIT_S = 120
 def write_store(home: Path) -> Path:
     """Tiny models by the names of the default pair, as if their recipes had made them."""
     for seed, name in enumerate((DEFAULT_TARGET, DEFAULT_DRAFTER)):
-        file = write_gguf(home / name / f"{name}.gguf", seed=seed, max_context=1024)
+        file = write_gguf(home / name / f"{name}.gguf", seed=seed, max_context=192)
         catalog.install_gguf(file, home / name, name=name, licence="none", source=Source("random", file_sha256(file)))
         recipe = msgspec.to_builtins(load_recipe(catalog.recipes()[name]))
         write_manifest(
@@ -61,6 +62,16 @@ def checkout_with_this_environment(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def _one_core() -> Iterator[None]:
+    """For what this test starts: so many threads as the machine has would be tried out, and wait for each other."""
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(usable)})
+    yield
+    os.sched_setaffinity(0, usable)
+
+
+@pytest.mark.usefixtures("_one_core")
 def test_the_path_of_the_readme_leads_to_answers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     commands, example = path_of((ROOT / "README.md").read_text())
     assert commands[0] == "make demo"
@@ -83,10 +94,11 @@ def test_the_path_of_the_readme_leads_to_answers(tmp_path: Path, capfd: pytest.C
 
 def test_a_command_that_fails_ends_the_walk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     environment = surroundings(tmp_path)
-    steps = walk(["echo '==> one'; export WORD=kept", "echo $WORD; (exit 3)", "echo never"], tmp_path, environment, 30)
-    assert [(row.words, row.is_stage) for row in (next(steps), next(steps))] == [
-        ("one", True),
-        ("echo '==> one'; export WORD=kept", False),
+    first = "echo 'Downloading a (1 kB)'; echo '==> one'; echo 'Downloading b (2 kB)'; export WORD=kept"
+    steps = walk([first, "echo $WORD; (exit 3)", "echo never"], tmp_path, environment, 30)
+    assert [(row.words, row.is_stage, row.fetched) for row in (next(steps), next(steps))] == [
+        ("one", True, 2000),
+        (first, False, 3000),
     ]
     with pytest.raises(Stumbled, match="status 3"):
         next(steps)

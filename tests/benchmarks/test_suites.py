@@ -6,6 +6,7 @@ What a run prints, keeps and draws must agree: the tables are made again from th
 import io
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,20 +16,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import pair
+from benchmarks import pair, pinned
 from benchmarks.options import ExportOptions, PairOptions
 from benchmarks.peers.base import OpenPeer, Peer, PeerAnswer, PeerFailed, Published
+from benchmarks.plots import FIGURES
 from benchmarks.prompts import Selection
 from benchmarks.record import Result, load, save
 from benchmarks.tables import SUITES, lines
-from benchmarks.ways import IN_CLASS, greedy_alone
-from edge_runtime.cli import main
+from benchmarks.ways import IN_CLASS, greedy_alone, peer_ways
+from edge_runtime.cli import main, suites
 from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
 from outrider.errors import InvalidParameter
 from outrider.manifest import Source, file_sha256
 from tests.export.models import write_gguf
 from tests.outrider.test_infill import MARKS
+from tests.warm import Forked
 
 ARGUMENTS = {
     "pair": "--target tiny --drafter lookup --drafter same --also other --peers none --threads 1",
@@ -39,6 +42,9 @@ ARGUMENTS = {
     "typing": "--target tiny --drafter lookup --threads 1",
     "fleet": "--engine core --kinds code",
 }
+
+# Bars; two panels; logarithmic axes. The others' figures are of the same kinds.
+DRAWN = ("pair", "wire", "fleet")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,16 @@ def _use_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTRIDER_HOME", str(home))
 
 
+@pytest.fixture(autouse=True)
+def _fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suites' own processes without the second that each would import; `test_link.py` starts a fresh one."""
+
+    def start(module: str, core: int | None = None) -> Forked:
+        return Forked([module], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(pinned, "start", start)
+
+
 @pytest.fixture(scope="module")
 def measured(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Done, Path]]]:
     """A suite's run, done once, and the folder with its file and its figures."""
@@ -84,7 +100,7 @@ def measured(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         if suite not in runs:
             where.mkdir()
             words = [suite, *ARGUMENTS[suite].split(), "--quick", "--json", str(where / "r.json")]
-            runs[suite] = bench(*words, "--plots", str(where / "plots"))
+            runs[suite] = bench(*words, *(["--plots", str(where / "plots")] if suite in DRAWN else []))
         return runs[suite], where
 
     with pytest.MonkeyPatch.context() as patch:
@@ -118,26 +134,41 @@ def test_progress_is_a_line_a_stage_where_nobody_watches(suite: str, measured: M
     assert all(line.endswith(" ...") for line in told)
 
 
-@pytest.mark.parametrize("suite", SUITES)
+def named_in(figure: str, result: Result) -> list[str]:
+    """The ways that it is about; those of two suites have names of their own in it."""
+    return list(result.profiles) if "cost" in figure else [] if result.suite in ("wire", "service") else result.names()
+
+
+@pytest.mark.parametrize("suite", DRAWN)
 def test_figures_are_drawn_and_are_not_blank(suite: str, measured: Measured) -> None:
-    from matplotlib import image
+    from PIL import Image
 
     done, folder = measured(suite)
     result = load(folder / "r.json")
     drawn = sorted((folder / "plots").iterdir())
     assert {f"drawn: {path}" for path in drawn} == set(re.findall("^drawn: .*$", done.err, re.MULTILINE))
-    assert {path.suffix for path in drawn} == {".png", ".svg"}
-    for path in drawn:
-        if path.suffix == ".png":
-            pixels = image.imread(path)[..., :3]
-            dark = (pixels < 0.35).all(axis=2).mean()
-            assert 0.001 < dark < 0.5, path
-            assert (pixels > 0.98).all(axis=2).mean() > 0.4, path  # on white
-            assert (np.ptp(pixels, axis=2) > 0.25).mean() > 0.001, path  # something in colour
-        else:
-            text = path.read_text()
-            names = result.profiles if "cost" in path.name else {} if suite in ("wire", "service") else result.names()
-            assert all(name in text for name in names), path
+    figures = {path.stem for path in drawn}
+    assert [path.name for path in drawn] == [
+        f"{name}.{suffix}" for name in sorted(figures) for suffix in ("png", "svg")
+    ]
+    for name in figures:
+        red, green, blue, _ = np.asarray(Image.open(folder / "plots" / f"{name}.png"), np.int16).transpose(2, 0, 1)
+        brightest, darkest = (each(each(red, green), blue) for each in (np.maximum, np.minimum))
+        assert 0.001 < (brightest < 90).mean() < 0.5, name
+        assert (darkest > 250).mean() > 0.4, name  # on white
+        assert (brightest - darkest > 64).mean() > 0.001, name  # something in colour
+        text = (folder / "plots" / f"{name}.svg").read_text()
+        assert all(each in text for each in named_in(name, result)), name
+
+
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite not in DRAWN])
+def test_a_figure_names_what_it_shows_and_no_panel_is_empty(suite: str, measured: Measured) -> None:
+    from matplotlib.text import Text
+
+    result = load(measured(suite)[1] / "r.json")
+    for name, figure in FIGURES[suite](result):
+        assert {text.get_text() for text in figure.findobj(Text)} >= set(named_in(name, result)), name
+        assert all(axis.lines or axis.patches for axis in figure.axes), name
 
 
 def test_the_pair_says_what_the_target_says_and_a_drafter_like_it_is_always_right(measured: Measured) -> None:
@@ -298,7 +329,7 @@ class OpenTiny:
 PUBLISHED = [Published("Far", "9x", "another machine", "its paper")]
 
 
-def with_peers(*peers: Peer, wanted: str = "all", is_quick: bool = True) -> Result:
+def with_peers(*peers: Peer, wanted: str, is_quick: bool = True) -> Result:
     options = PairOptions(
         target="tiny",
         drafters=("lookup", "qwen2.5-coder-0.5b-onnx-trim"),
@@ -312,13 +343,15 @@ def with_peers(*peers: Peer, wanted: str = "all", is_quick: bool = True) -> Resu
     return pair.run(options, ["outrider", "bench", "pair"], peers, PUBLISHED)
 
 
-def test_peers_take_their_turns_on_the_same_prompts_at_their_best_setting() -> None:
+def test_peers_take_their_turns_on_the_same_prompts_at_their_best_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair, "PAUSE_S", 0.001)
     peers = [
+        TinyPeer("unwanted"),
         TinyPeer("llama", ["a", "broken", "b"]),
         TinyPeer("absent", is_missing=True),
         TinyPeer("dying", ["a", "b"], lives=1),
     ]
-    result = with_peers(*peers, is_quick=False)
+    result = with_peers(*peers, wanted="llama,absent,dying", is_quick=False)
     assert result.names("peer") == ["llama"]
     [run] = result.select(way="llama")
     [alone] = result.select(way="target alone, passes of one")
@@ -343,7 +376,7 @@ def test_peers_take_their_turns_on_the_same_prompts_at_their_best_setting() -> N
 
 def test_a_peer_that_dies_while_it_is_measured_leaves_no_row() -> None:
     """It lives through its warm-up, and dies over the prompt of the table."""
-    result = with_peers(TinyPeer("dying", lives=1), TinyPeer("llama"))
+    result = with_peers(TinyPeer("dying", lives=1), TinyPeer("llama"), wanted="all")
     assert result.names("peer") == ["llama"]
     assert not result.select(way="dying")
     assert {each.name: each.reason for each in result.missing}["dying"] == "it died"
@@ -375,13 +408,18 @@ def test_what_there_is_is_kept_after_each_round(tmp_path: Path) -> None:
 
 def test_peers_are_chosen_by_the_beginnings_of_their_names() -> None:
     peers = [TinyPeer("llama"), TinyPeer("llama, drafts"), TinyPeer("other")]
-    assert with_peers(*peers, wanted="llama").names("peer") == ["llama", "llama, drafts"]
-    assert with_peers(*peers, wanted="llama, drafts,other").names("peer") == ["llama, drafts", "other"]
-    assert with_peers(*peers, wanted="none").names("peer") == []
+
+    def chosen(wanted: str) -> list[str]:
+        return [each.way.name for each in peer_ways(peers, wanted)[0]]
+
+    assert chosen("all") == ["llama", "llama, drafts", "other"]
+    assert chosen("llama") == ["llama", "llama, drafts"]
+    assert chosen("llama, drafts,other") == ["llama, drafts", "other"]
+    assert chosen("none") == []
     with pytest.raises(
         InvalidParameter, match="no peer's name begins with 'gpt'; there are: llama; llama, drafts; other"
     ):
-        with_peers(*peers, wanted="other, gpt")
+        chosen("other, gpt")
 
 
 # What is asked wrongly
@@ -434,11 +472,9 @@ def test_what_a_process_of_a_suite_cannot_have_is_told_as_anything_else(suite: s
     assert told == "outrider: no model, recipe or path is called 'nobody'; nearest: tiny [unknown_model]"
 
 
-def test_what_is_listed_twice_is_measured_once(tmp_path: Path) -> None:
-    file = str(tmp_path / "r.json")
-    words = "link --target counting --count 1 --max-tokens 8 --rtt 0,0 --json"
-    assert bench(*words.split(), file).status == 0
-    assert len(load(tmp_path / "r.json").runs) == 2 * 4  # kinds, ways
+def test_what_is_listed_twice_is_measured_once() -> None:
+    assert suites.numbers("5,0,5", "--rtt", float, least=0) == (5.0, 0.0)
+    assert suites.words("chat, code,chat", "--kinds") == ("chat", "code")
 
 
 def test_other_tokens_than_the_target_s_end_with_status_1(measured: Measured, tmp_path: Path) -> None:

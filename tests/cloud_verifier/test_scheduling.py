@@ -94,6 +94,14 @@ def test_idle_time_is_not_saved_up() -> None:
     assert turns.count("b") <= 6
 
 
+def test_newcomers_do_not_pass_those_who_wait() -> None:
+    share = FairShare()
+    for turn in range(1, 20):  # one goes, one comes
+        ready = [(float(came), f"session{came}", f"credential{came}") for came in range(turn - 1, turn + 3)]
+        assert share.order(reversed(ready), 1) == [f"session{turn - 1}"]
+        share.charge(f"credential{turn - 1}", 1.0)
+
+
 def spent(accuracy: float, num_sessions: int = 1, num_tokens: int = 400) -> tuple[float, int]:
     """Engine time, in plain passes, that a drafter of this accuracy costs its credential; and the tokens it got."""
     pass_ms = {rows: 1 + 0.2 * (rows - 1) for rows in range(1, 33)}

@@ -16,39 +16,39 @@ STEEP_MS = {k: 30.0 * k for k in range(1, 33)}
 STAIRS_MS = {k: 38 + 16.0 * ((k + 1) // 2) for k in range(1, 33)}  # passes of even sizes only
 
 
-def simulate(pace: Pace | int, accuracy: float, draft_ms: float, pass_ms: dict[int, float], seed: int = 0) -> float:
-    """Tokens per millisecond over 3000 tokens, relative to plain decoding; a number instead of a pace is fixed."""
-    rng = random.Random(seed)
+def simulate(pace: Pace, accuracy: float, draft_ms: float, pass_ms: dict[int, float]) -> float:
+    """Tokens per millisecond over 1200 tokens, relative to plain decoding."""
+    rng = random.Random(1)
     elapsed, tokens = 0.0, 0
-    while tokens < 3000:
-        confidences: list[float] = []
-        reach = 1.0
-        while len(confidences) < 15 and (
-            len(confidences) < pace if isinstance(pace, int) else pace.wants_another("m", reach, len(confidences))
-        ):
-            confidences.append(accuracy)
-            if not isinstance(pace, int):
-                reach *= pace.chance("m", accuracy)
+    while tokens < 1200:
+        count, reach = 0, 1.0
+        while count < 15 and pace.wants_another("m", reach, count):
+            count += 1
+            reach *= pace.chance("m", accuracy)
         accepted = 0
-        while accepted < len(confidences) and rng.random() < accuracy:
+        while accepted < count and rng.random() < accuracy:
             accepted += 1
-        turn = len(confidences) * draft_ms + pass_ms[len(confidences) + 1]
+        turn = count * draft_ms + pass_ms[count + 1]
         elapsed += turn
         tokens += accepted + 1
-        if not isinstance(pace, int):
-            if confidences:
-                pace.observe_draft("m", draft_ms)
-            pace.observe([("m", c) for c in confidences], accepted, accepted + 1, turn)
+        if count:
+            pace.observe_draft("m", draft_ms)
+        pace.observe([("m", accuracy)] * count, accepted, accepted + 1, turn)
     return tokens / elapsed * pass_ms[1]
+
+
+def fixed(count: int, accuracy: float, draft_ms: float, pass_ms: dict[int, float]) -> float:
+    """The same of so many drafts each turn: 1 + a + ... + a^k tokens in k d + t(k + 1)."""
+    return sum(accuracy**number for number in range(count + 1)) / (count * draft_ms + pass_ms[count + 1]) * pass_ms[1]
 
 
 @pytest.mark.parametrize("pass_ms", [CPU_MS, FLAT_MS, STEEP_MS, STAIRS_MS], ids=["cpu", "flat", "steep", "stairs"])
 @pytest.mark.parametrize("accuracy", [0.02, 0.3, 0.7, 0.9, 0.98])
-@pytest.mark.parametrize("draft_ms", [1.0, 10.0, 14.5, 40.0])
+@pytest.mark.parametrize("draft_ms", [1.0, 14.5, 40.0])
 def test_it_is_near_the_best_fixed_number_and_never_slower(pass_ms, accuracy: float, draft_ms: float) -> None:
-    best = max(simulate(k, accuracy, draft_ms, pass_ms, seed=1) for k in range(16))
-    paced = simulate(Pace(pass_ms), accuracy, draft_ms, pass_ms, seed=1)
-    assert paced >= 0.9 * best
+    best = max(fixed(count, accuracy, draft_ms, pass_ms) for count in range(16))
+    paced = simulate(Pace(pass_ms), accuracy, draft_ms, pass_ms)
+    assert paced >= 0.95 * best
     assert paced >= 0.95
 
 

@@ -18,8 +18,10 @@ MACHINES: dict[str, PassCost] = {
     "GPU, 10 ms": PassCost({rows: 10 + 0.1 * (rows - 1) for rows in range(1, 33)}),
     "every row costs a pass": PassCost({rows: 30.0 * rows for rows in range(1, 33)}),
 }
-NUM_TOKENS = 400
+NUM_TOKENS = 225
 NEVER = float("inf")
+NEAR = 0.98  # of the best fixed setting
+SEEDS = [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 60))]
 
 
 def speed_up(text: Text, link: Link, cost: Callable[[int], float], draft_ms: float, **over: object) -> float:
@@ -33,7 +35,7 @@ CELLS = [
     (machine, rtt_ms, draft_ms, *TEXTS[(row + column + shift) % 4])
     for row, machine in enumerate(MACHINES)
     for column, rtt_ms in enumerate(RTTS_MS)
-    for shift, draft_ms in ((0, 3.0), (2, 3.0), (1, 16.3))
+    for shift, draft_ms in ((0, 3.0), (1, 16.3))
 ]
 
 
@@ -41,7 +43,7 @@ def test_the_cells_are_a_square_of_all_pairs() -> None:
     """Every text meets every machine and every round trip, with a fast drafter and with a slow one."""
     for machine_or_rtt in (0, 1):
         met = {(cell[machine_or_rtt], *cell[2:]) for cell in CELLS}
-        assert len(met) == 4 * 2 * len(TEXTS)
+        assert len(met) == len(CELLS) == 4 * 2 * len(TEXTS)
 
 
 @pytest.mark.parametrize(("machine", "rtt_ms", "draft_ms", "acceptance", "run"), CELLS)
@@ -51,31 +53,31 @@ def test_never_slower_and_near_the_best_fixed_setting(
     cost = MACHINES[machine]
     text = bursts(NUM_TOKENS, acceptance, run, random.Random(5))
     ours = speed_up(text, Link(rtt_ms), cost, draft_ms)
-    best = max(speed_up(text, Link(rtt_ms), cost, draft_ms, fixed_drafts=count) for count in (2, 5, 16))
+    best = max(speed_up(text, Link(rtt_ms), cost, draft_ms, fixed_drafts=count) for count in (2, 16))
     assert ours >= 0.98
-    assert ours >= 0.95 * best
+    assert ours >= NEAR * best
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_links_texts_and_machines(seed: int) -> None:
     rng = random.Random(seed)
     plain, row = rng.uniform(5, 150), rng.uniform(0, 1)
     cost = PassCost({rows: plain * (1 + row * (rows - 1) * rng.choice([0.02, 0.2, 1])) for rows in range(1, 33)})
     link = Link(rng.uniform(0, 300), rng.choice([0, 5, 80]))
-    text = bursts(NUM_TOKENS, rng.uniform(0.05, 0.98), rng.choice([0, 3, 20, 60]), rng, rng.choice([0.05, 0.3]))
-    assert speed_up(text, link, cost, rng.uniform(1, 60), seed=seed) >= 0.98, f"seed {seed}"
+    text = bursts(400, rng.uniform(0.05, 0.98), rng.choice([0, 3, 20, 60]), rng, rng.choice([0.05, 0.3]))
+    assert speed_up(text, link, cost, rng.uniform(1, 60), seed=seed) >= 0.98, f"seed {seed}"  # the slack is 2 % of 400
 
 
 def test_a_hostile_drafter_that_is_always_sure() -> None:
     for cost in MACHINES.values():
         text = bursts(NUM_TOKENS, 0.0, 1, random.Random(1))
         sure = Text(text.token_ids, [False] * NUM_TOKENS, [1.0] * NUM_TOKENS)
-        assert speed_up(sure, Link(14), cost, 1.0) >= 0.97  # the slack of eight passes is 2 % of 400
+        assert speed_up(sure, Link(14), cost, 1.0) >= 0.95  # the slack of eight passes is 4 % of 225
 
 
 def test_text_that_turns_from_easy_to_hard_and_back() -> None:
     rng = random.Random(3)
-    parts = [bursts(150, acceptance, 0, rng) for acceptance in (0.98, 0.1, 0.98, 0.1)]
+    parts = [bursts(100, acceptance, 0, rng) for acceptance in (0.98, 0.1, 0.98, 0.1)]
     text = Text(
         [token for part in parts for token in part.token_ids],
         [agrees for part in parts for agrees in part.agrees],
@@ -93,10 +95,10 @@ def test_without_a_drafter_it_is_plain_streaming_exactly() -> None:
         assert result.num_passes == NUM_TOKENS
 
 
-@pytest.mark.parametrize("draft_ms", [2.0, 5.0, 12.0])
+@pytest.mark.parametrize("draft_ms", [2.0, 12.0])
 def test_with_perfect_drafts_the_slower_of_both_decides(draft_ms: float) -> None:
     """A flat pass of 25 ms: the device makes a token in `draft_ms`, the verifier takes at most 32 in a pass."""
-    text = Text([1] * 3000, [True] * 3000, [1.0] * 3000)
+    text = Text([1] * 1500, [True] * 1500, [1.0] * 1500)
     flat = PassCost(dict.fromkeys(range(1, 33), 25.0))
     result = simulate(text, Link(20), flat, draft_ms)
     assert result.ms_per_token == pytest.approx(max(draft_ms, 25 / 32), rel=0.08)
@@ -106,7 +108,7 @@ def test_with_perfect_drafts_the_slower_of_both_decides(draft_ms: float) -> None
 def test_after_each_miss_the_round_trip_goes_at_plain_speed(rtt_ms: float) -> None:
     """Misses at fixed distances: n_c = ceil((RTT + 2 d) / (t(1) - d)) tokens at t(1), the rest as drafts come."""
     plain_ms, draft_ms, run = 25.0, 10.0, 60
-    text = Text([1] * 3000, [(place + 1) % run != 0 for place in range(3000)], [0.98] * 3000)
+    text = Text([1] * 1500, [(place + 1) % run != 0 for place in range(1500)], [0.98] * 1500)
     flat = PassCost(dict.fromkeys(range(1, 33), plain_ms))
     slow = math.ceil((rtt_ms + 2 * draft_ms) / (plain_ms - draft_ms))
     predicted_ms = (slow * plain_ms + (run - slow) * draft_ms) / run

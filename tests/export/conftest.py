@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tqdm import tqdm
 
-from export import onnx
+from export import gguf, onnx
 from outrider import catalog
 from outrider.manifest import ModelFolder
 from outrider.progress import Progress, silent
@@ -17,6 +17,8 @@ from tests.export.models import write_gguf, write_hf
 
 def run_here(module: str, job: bytes, work: Path, progress: Progress) -> None:
     """In place of the child: its main function, without the libraries' warnings, which a child keeps to itself."""
+    if module == "export.gguf":
+        return gguf.convert(msgspec.json.decode(job, type=gguf.Job))
     from export import onnx_child
 
     assert module == "export.onnx_child"
@@ -29,6 +31,7 @@ def run_here(module: str, job: bytes, work: Path, progress: Progress) -> None:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("export.onnx.run_child", run_here)
+    monkeypatch.setattr("export.gguf.run_child", run_here)
 
 
 class Built:

@@ -18,9 +18,11 @@ from tests.export.models import N_VOCAB, TOKENS
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short report and no profile: measuring passes takes seconds and is tested where it lives."""
     monkeypatch.setattr(report, "NUM_TOKENS", 6)
+    monkeypatch.setattr(report, "NUM_TIMED", 2)
+    monkeypatch.setattr(report, "SETTINGS", EngineSettings(num_threads=1, max_context=512))
     monkeypatch.setattr(report, "PROMPTS", {"code": ("hello",), "chat": ("hello hello",)})
     monkeypatch.setattr(build_module, "load_or_measure", lambda *arguments: None)
 
@@ -51,7 +53,6 @@ def test_a_trimmed_gguf_from_a_file(tmp_path: Path, gguf_file: Path, corpus: Pat
     assert temporaries(tmp_path) == []
 
 
-@pytest.mark.usefixtures("in_process")
 def test_fused_onnx_from_a_gguf_file_then_trimmed_from_that(tmp_path: Path, gguf_file: Path, corpus: Path) -> None:
     full = build("full", make_recipe(str(gguf_file)), tmp_path / "full", silent)
     assert full.manifest.report is not None
@@ -70,13 +71,13 @@ def test_fused_onnx_from_a_gguf_file_then_trimmed_from_that(tmp_path: Path, gguf
     assert trimmed.manifest.report["source"]["kl"] == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.usefixtures("in_process")
 def test_general_onnx_from_a_hugging_face_folder(tmp_path: Path, built: Built) -> None:
     source = built.source("llama").path
     recipe = make_recipe(str(source), builder="general", quantization="int8", target="no-such-model")
     folder = build("general", recipe, tmp_path / "general", silent)
     assert folder.manifest.n_vocab == N_VOCAB
     assert folder.manifest.report is not None
+    assert 0 < folder.manifest.report["source"]["kl"] < 0.01
     assert "no-such-model" in folder.manifest.report["target"]["skipped"]
 
 

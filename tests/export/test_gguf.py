@@ -35,21 +35,30 @@ def test_a_trimmed_gguf_gives_the_full_logits_at_the_kept_ids(tmp_path: Path, is
     np.testing.assert_array_equal(logits(ModelFolder(tmp_path, manifest)), logits(full)[:, KEPT])
 
 
-@pytest.mark.parametrize(("quantization", "type_name"), [("q8_0", "Q8_0"), ("q4_0", "Q4_0"), ("f16", "F16")])
-def test_a_quantized_file_holds_that_quantization(
-    tmp_path: Path, gguf_file: Path, quantization: str, type_name: str
-) -> None:
+def quantization_of(file: Path) -> GGMLQuantizationType:
+    return {tensor.name: tensor.tensor_type for tensor in GGUFReader(file).tensors}["blk.0.attn_q.weight"]
+
+
+def test_the_child_tells_how_far_it_is_and_leaves_the_file_alone(tmp_path: Path, gguf_file: Path) -> None:
     stages: list[tuple[str, int, int]] = []
-    output = tmp_path / "out.gguf"
     source = catalog.find(str(gguf_file))
-    build_gguf(source, output, tmp_path / "work", quantization, lambda *stage: stages.append(stage))
-    types = {tensor.name: tensor.tensor_type for tensor in GGUFReader(output).tensors}
-    assert types["blk.0.attn_q.weight"] == GGMLQuantizationType[type_name]
-    assert stages[0] == (f"quantize to {quantization}", 0, 0)
+    build_gguf(source, tmp_path / "out.gguf", tmp_path / "work", "q4_0", lambda *stage: stages.append(stage))
+    assert quantization_of(tmp_path / "out.gguf") == GGMLQuantizationType.Q4_0
+    assert stages[0] == ("quantize to q4_0", 0, 0)
     assert stages[-1][1] == stages[-1][2] > 0
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(("quantization", "type_name"), [("q8_0", "Q8_0"), ("f16", "F16")])
+def test_a_quantized_file_holds_that_quantization(
+    tmp_path: Path, gguf_file: Path, quantization: str, type_name: str
+) -> None:
+    build_gguf(catalog.find(str(gguf_file)), tmp_path / "out.gguf", tmp_path / "work", quantization, silent)
+    assert quantization_of(tmp_path / "out.gguf") == GGMLQuantizationType[type_name]
+
+
+@pytest.mark.usefixtures("in_process")
 def test_rows_of_a_quantized_table_are_cut_byte_for_byte(tmp_path: Path, gguf_file: Path) -> None:
     build_gguf(catalog.find(str(gguf_file)), tmp_path / "q.gguf", tmp_path / "work", "q8_0", silent)
     cut_gguf(tmp_path / "q.gguf", tmp_path / "cut.gguf", tmp_path / "embeddings.npy", KEPT)

@@ -19,7 +19,6 @@ BUILDS = [
     ("qwen2", "fused", "int8"),
     ("llama", "fused", "int4"),
     ("llama", "general", "int4"),
-    ("llama", "general", "int8"),
 ]
 TOKEN_IDS = [1, 70, 71, 200, 9, 33, 104]
 

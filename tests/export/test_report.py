@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export import report
@@ -43,6 +43,7 @@ def test_nan_is_an_error() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 9))
+@settings(max_examples=40)
 def test_tokens_per_pass_is_what_a_verifier_would_see(is_equal: list[bool], num_drafts: int) -> None:
     passes = position = 0
     while position < len(is_equal):  # one token after the other, as a verifier compares them

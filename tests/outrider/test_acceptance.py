@@ -1,6 +1,6 @@
 """What is accepted equals what the target would have said alone, for any drafts."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.acceptance import accept
@@ -9,6 +9,7 @@ ids = st.integers(0, 3)
 
 
 @given(st.lists(ids, max_size=8), st.lists(ids, min_size=9, max_size=9))
+@settings(max_examples=40)
 def test_a_chain_earns_the_target_s_own_tokens(drafts: list[int], target: list[int]) -> None:
     asked = []
 
@@ -27,6 +28,7 @@ def test_a_chain_earns_the_target_s_own_tokens(drafts: list[int], target: list[i
 
 
 @given(st.data())
+@settings(max_examples=40)
 def test_a_tree_earns_the_longest_agreeing_path(data: st.DataObject) -> None:
     drafts = data.draw(st.lists(ids, max_size=10))
     parents = [data.draw(st.integers(-1, row - 1)) for row in range(len(drafts))]

@@ -65,18 +65,18 @@ def test_no_way_out_of_the_sandbox(template: str, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     "template",
     [
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set r = range(99999) %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}",
         "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
-        "{{ 'x' * 1000000000 }}",
-        "{{ [0] * 1000000000 }}",
+        "{% set x = 'x' * 10000000 %}",
+        "{% set x = [0] * 10000000 %}",
         "{{ 10 ** 1000000000 }}",
         "{{ '%1000000000d' % 1 }}",
         "{{ 'x'.ljust(1000000000) }}",
         "{{ 'x' | center(1000000000) }}",
-        "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-        "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-        "{% set ns = namespace(x='xx') %}{% for i in range(60) %}{% set ns.x = ns.x.replace('x', 'xx') %}{% endfor %}",
-        "{% set ns = namespace(x='xx') %}{% for i in range(60) %}{% set ns.x = ns.x|replace('x', 'xx') %}{% endfor %}",
+        "{% set x = 'x' * 4000000 %}{% set y = x ~ x %}",
+        "{% set x = 'x' * 4000000 %}{% set y = x + x %}",
+        "{% set x = ('x' * 4000000).replace('x', 'xx') %}",
+        "{% set x = ('x' * 4000000) | replace('x', 'xx') %}",
         "{{ range(99999) | join('x' * 1000) }}",
         "{% macro f(n) %}{{ f(n - 1) }}{{ f(n - 1) }}{% endmacro %}{{ f(50) }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
@@ -89,6 +89,6 @@ def test_no_way_out_of_the_sandbox(template: str, tmp_path: Path, monkeypatch: p
     ],
 )
 def test_bombs_and_mistakes_end_as_one_error(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outrider.chat_template.MAX_SECONDS", 0.2)
+    monkeypatch.setattr("outrider.chat_template.MAX_SECONDS", 0.05)
     with pytest.raises(InvalidModel, match="chat template"):
         render_chat(template, MESSAGES)

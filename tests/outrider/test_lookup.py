@@ -2,13 +2,16 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from outrider.lookup import MAX_RENEWED, Continuation, SuffixAutomaton, confidence
 from outrider.past_texts import MAX_MATCH, PastTexts
 
-SMALL = st.lists(st.integers(0, 4), max_size=40)
+NUM_CASES = 300
+
+
+def few(chance: random.Random, most: int, num_ids: int = 4) -> list[int]:
+    """A list of up to so many ids, few of them different."""
+    return chance.choices(range(num_ids), k=chance.randrange(most + 1))
 
 
 def slow_lookup(tokens: list[int], num_drafts: int) -> tuple[list[int], int]:
@@ -26,36 +29,41 @@ def slow_confidence(tokens: list[int], matched: int, drafts: list[int]) -> float
     return confidence(matched, len(ends), sum(tokens[end] == drafts[0] for end in ends))
 
 
-@given(SMALL, st.integers(1, 12))
-def test_it_finds_the_most_recent_longest_match(tokens: list[int], num_drafts: int) -> None:
-    found = SuffixAutomaton(tokens).propose(num_drafts)
-    assert (found.token_ids, found.matched) == slow_lookup(tokens, num_drafts)
-    assert len(found.confidences) == len(found.token_ids)
-    assert all(0 < value < 1 for value in found.confidences)
-    if found.matched:
-        assert found.confidences[0] == slow_confidence(tokens, found.matched, found.token_ids)
+def test_it_finds_the_most_recent_longest_match() -> None:
+    for seed in range(NUM_CASES):
+        chance = random.Random(seed)
+        tokens, num_drafts = few(chance, 40, chance.randrange(1, 6)), chance.randrange(1, 13)
+        found = SuffixAutomaton(tokens).propose(num_drafts)
+        assert (found.token_ids, found.matched) == slow_lookup(tokens, num_drafts), tokens
+        assert len(found.confidences) == len(found.token_ids)
+        assert all(0 < value < 1 for value in found.confidences)
+        if found.matched:
+            assert found.confidences[0] == slow_confidence(tokens, found.matched, found.token_ids), tokens
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.lists(st.integers(0, 3), max_size=12)), max_size=12))
-def test_a_text_that_was_rewound_is_as_if_it_had_never_been_longer(edits: list[tuple[int, list[int]]]) -> None:
-    automaton = SuffixAutomaton()
-    tokens: list[int] = []
-    for back, more in edits:
-        tokens = tokens[: max(0, len(tokens) - back)] + more
-        automaton.truncate(max(0, len(automaton.token_ids) - back))
-        for token_id in more:
+def test_a_text_that_was_rewound_is_as_if_it_had_never_been_longer() -> None:
+    for seed in range(NUM_CASES // 3):
+        chance = random.Random(seed)
+        automaton = SuffixAutomaton()
+        tokens: list[int] = []
+        for _ in range(chance.randrange(12)):
+            back, more = chance.randrange(9), few(chance, 12)
+            tokens = tokens[: max(0, len(tokens) - back)] + more
+            automaton.truncate(max(0, len(automaton.token_ids) - back))
+            for token_id in more:
+                automaton.append(token_id)
+            assert automaton.token_ids == tokens
+            assert vars(automaton) == vars(SuffixAutomaton(tokens)), f"seed {seed}"
+
+
+def test_drafts_go_on_from_a_list_that_agrees_with_them() -> None:
+    for seed in range(NUM_CASES):
+        tokens = few(random.Random(seed), 40)
+        automaton = SuffixAutomaton(tokens)
+        drafts = automaton.propose(8).token_ids
+        for number, token_id in enumerate(drafts):
             automaton.append(token_id)
-        assert automaton.token_ids == tokens
-        assert vars(automaton) == vars(SuffixAutomaton(tokens))
-
-
-@given(SMALL)
-def test_drafts_go_on_from_a_list_that_agrees_with_them(tokens: list[int]) -> None:
-    automaton = SuffixAutomaton(tokens)
-    drafts = automaton.propose(8).token_ids
-    for number, token_id in enumerate(drafts):
-        automaton.append(token_id)
-        assert automaton.propose(8).token_ids[: 7 - number] == drafts[number + 1 :]
+            assert automaton.propose(8).token_ids[: 7 - number] == drafts[number + 1 :], tokens
 
 
 def test_endless_repetition_stays_right_and_cheap() -> None:
@@ -87,9 +95,7 @@ def test_confidence_grows_with_the_match_and_with_how_often_it_went_on_so() -> N
     assert found == Continuation([4, 5], [confidence(2, 3, 1), confidence(3, 1, 1)], 2)
 
 
-@given(st.lists(st.lists(st.integers(0, 3), max_size=12), max_size=6), st.lists(st.integers(0, 4), max_size=10))
-def test_past_texts_are_searched_as_the_definition_says(texts: list[list[int]], tail: list[int]) -> None:
-    expected = Continuation()
+def past_by_definition(texts: list[list[int]], tail: list[int], num_drafts: int) -> Continuation:
     for matched in range(len(tail), 1, -1):
         ends = [
             (text, end)
@@ -97,15 +103,22 @@ def test_past_texts_are_searched_as_the_definition_says(texts: list[list[int]], 
             for end in range(matched, len(text) + 1)
             if text[end - matched : end] == tail[-matched:]
         ]
-        followed = [text[end : end + 3] for text, end in ends if end < len(text)]
+        followed = [text[end : end + num_drafts] for text, end in ends if end < len(text)]
+        if followed:
+            ids = followed[-1]
+            agreed = sum(other[0] == ids[0] for other in followed)
+            later = [confidence(matched + n, agreed, agreed) for n in range(1, len(ids))]
+            return Continuation(ids, [confidence(matched, len(followed), agreed), *later], matched)
         if ends:
-            if followed:
-                ids = followed[-1]
-                agreed = sum(other[0] == ids[0] for other in followed)
-                later = [confidence(matched + n, agreed, agreed) for n in range(1, len(ids))]
-                expected = Continuation(ids, [confidence(matched, len(followed), agreed), *later], matched)
             break
-    assert PastTexts(texts).propose(tail, 3) == expected
+    return Continuation()
+
+
+def test_past_texts_are_searched_as_the_definition_says() -> None:
+    for seed in range(NUM_CASES):
+        chance = random.Random(seed)
+        texts, tail = [few(chance, 12) for _ in range(chance.randrange(7))], few(chance, 10)
+        assert PastTexts(texts).propose(tail, 3) == past_by_definition(texts, tail, 3), f"{texts}, {tail}"
 
 
 def test_a_match_in_past_texts_counts_up_to_a_length() -> None:

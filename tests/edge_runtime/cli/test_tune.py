@@ -1,5 +1,7 @@
 """`outrider tune` as a person meets it, on a tiny real model. How fast anything is decides nothing here."""
 
+import functools
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -25,7 +27,7 @@ from tests.edge_runtime.api.tiny import write_store
 from tests.edge_runtime.cli.in_process import run
 from tests.serving import serving
 
-SHORT = ("--max-tokens", "8", "--budget", "0.03")
+SHORT = ("--max-tokens", "8", "--budget", "0.013", "--prompts", "chat")
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +49,16 @@ def test_it_measures_settings_and_says_what_it_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(space, "LARGEST_SHARE", 2.0)  # tiny models have one size
+    seconds = itertools.count(step=0.01)  # on a loaded machine, too, there is time for three settings
+    monkeypatch.setattr(command, "run_tuning", functools.partial(command.run_tuning, clock=seconds.__next__))
     assert run(["tune", "tiny", "--json", "--name", "mine", *SHORT], monkeypatch) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert found["exact"] is True
     assert found["trials"][0]["knobs"]["drafter"] == "lookup"
     assert found["trials"][0]["end"] == "done"
+    assert len(found["trials"]) > 2
+    assert found["comparison"]["num_pairs"] > 2
     assert found["tuned"] == ("mine" if found["gain"] else None)
     assert (catalog.home() / "tuned" / "mine.json").exists() == found["gain"]
     assert "\r" not in told.err

@@ -24,7 +24,7 @@ NUM_TOKENS = 40
 DRAFTERS = {"none": (0.0, float("inf")), "slow": (0.6, 30.0), "fast": (0.95, 4.0)}  # how often right, ms a draft
 SPACE = Space(Knobs("slow", max_ahead=4, min_reach=0.05), list(DRAFTERS), [0], [0], [4, 16, 64])
 SEARCHED, HELD_OUT = split(load_prompts("both"))
-BUDGET_S = 900.0
+BUDGET_S = 300.0
 
 
 @functools.cache
@@ -121,12 +121,11 @@ def test_defaults_that_are_best_stay() -> None:
     assert not outcome.is_gain
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_where_nothing_matters_no_gain_is_seen_in_the_noise(noise: float) -> None:
-    for rtt_ms in (20.0, 150.0):
-        outcome = World(noise, rtt_ms, same=True).tune(budget_s=400)
-        assert outcome.comparison is not None
-        assert not outcome.is_gain, outcome.comparison
+@pytest.mark.parametrize(("noise", "rtt_ms"), [(0.0, 150.0), (0.3, 20.0), (0.3, 150.0)])
+def test_where_nothing_matters_no_gain_is_seen_in_the_noise(noise: float, rtt_ms: float) -> None:
+    outcome = World(noise, rtt_ms, same=True).tune(budget_s=200)
+    assert outcome.comparison is not None
+    assert not outcome.is_gain, outcome.comparison
 
 
 def test_less_of_the_verifier_is_another_goal_than_less_time() -> None:
@@ -144,7 +143,7 @@ def test_less_of_the_verifier_is_another_goal_than_less_time() -> None:
 
 def test_the_budget_is_kept_and_used() -> None:
     tried = []
-    for budget_s in (200.0, 600.0):
+    for budget_s in (150.0, 300.0):
         world = World()
         outcome = world.tune(budget_s=budget_s)
         longest_s = 2 * 1.2 * NUM_TOKENS * PASS_MS(1) / 1000
@@ -212,7 +211,7 @@ def test_a_setting_that_says_something_else_is_out_and_told() -> None:
             return ask
         return lambda prompt: msgspec.structs.replace(ask(prompt), token_ids=[0] * NUM_TOKENS)
 
-    outcome = tune(SPACE, SEARCHED, HELD_OUT, begin, LATENCY, 300, clock=world.clock)
+    outcome = tune(SPACE, SEARCHED, HELD_OUT, begin, LATENCY, BUDGET_S, clock=world.clock)
     assert not outcome.is_exact
     assert outcome.found.challenger is None or outcome.found.challenger.knobs.drafter != "fast"
     held_out_only = compare(
@@ -230,7 +229,7 @@ def test_a_drafter_that_cannot_be_opened_costs_only_its_place() -> None:
             raise EngineError("it does not load; take another")
         return world.begin(knobs)
 
-    outcome = tune(SPACE, SEARCHED, HELD_OUT, begin, LATENCY, 300, clock=world.clock)
+    outcome = tune(SPACE, SEARCHED, HELD_OUT, begin, LATENCY, BUDGET_S, clock=world.clock)
     failed = [trial for trial in outcome.found.trials if trial.end == "failed"]
     assert {(trial.knobs.drafter, trial.why) for trial in failed} == {("none", "it does not load; take another")}
     assert outcome.is_exact

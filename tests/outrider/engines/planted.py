@@ -75,10 +75,9 @@ class PlantedEngine:
             before = cells[-1] if cells else b""
             shared = (before, token_id, self.place_label(size, place), later, company)
             cells.append(_digest(*shared, self.cache_label(size)))
-            seed = int.from_bytes(_digest(*shared, self.logits_label(size))[:8], "little")
-            rows.append(np.random.default_rng(seed).standard_normal(4))
-        wanted = rows[size - chunk.num_logits :]
-        return np.array(wanted, np.float32).reshape(len(wanted), 4)
+            if place >= size - chunk.num_logits:
+                rows.append(_digest(*shared, self.logits_label(size)))
+        return np.frombuffer(b"".join(rows), np.int32).reshape(len(rows), 4).astype(np.float32)
 
     def truncate(self, sequence: int, length: int) -> None:
         assert self.can_truncate

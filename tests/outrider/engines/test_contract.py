@@ -14,17 +14,25 @@ TOKENS = [int(token) for token in np.random.default_rng(2).integers(0, N_VOCAB, 
 SETTINGS = EngineSettings(num_threads=1, max_context=1024, max_sequences=3)
 
 
-@pytest.fixture(params=["gguf_folder", "hf_folder"])
+@pytest.fixture(scope="module", params=["gguf_folder", "hf_folder"])
 def folder(request: pytest.FixtureRequest) -> ModelFolder:
     found: ModelFolder = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.fixture
-def engine(folder: ModelFolder) -> Iterator[Engine]:
+@pytest.fixture(scope="module")
+def loaded(folder: ModelFolder) -> Iterator[Engine]:
     engine = open_engine(folder, SETTINGS)
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def engine(loaded: Engine) -> Iterator[Engine]:
+    """One that others have used."""
+    yield loaded
+    for sequence in range(loaded.max_sequences):
+        loaded.release(sequence)
 
 
 def logits(engine: Engine, token_ids: list[int], num_logits: int | None = None) -> np.ndarray:

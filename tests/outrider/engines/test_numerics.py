@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.engines.base import Chunk
@@ -25,6 +25,7 @@ def rows_by_cuts(engine: ToyEngine | ClassEngine, cuts: list[int]) -> np.ndarray
 
 
 @given(st.lists(st.integers(0, len(TOKENS)), max_size=12).map(sorted))
+@settings(max_examples=30)
 def test_bits_do_not_depend_on_the_cuts(cuts: list[int]) -> None:
     exact = ClassEngine(ToyEngine(classes=CLASSES), CLASSES[1])
     whole = rows_by_cuts(exact, [])
@@ -41,6 +42,7 @@ def test_without_the_class_they_do() -> None:
     st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=4),
     st.booleans(),
 )
+@settings(max_examples=30)
 def test_every_pass_is_a_size_of_the_class_and_nothing_is_lost(sizes, asked, batch_exact: bool) -> None:
     engine = ToyEngine(max_context=600)
     exact = ClassEngine(engine, sizes, batch_exact=batch_exact)

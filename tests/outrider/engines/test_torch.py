@@ -23,11 +23,19 @@ def path_to(row: int) -> list[int]:
     return [] if row < 0 else [*path_to(PARENTS[row]), row]
 
 
-@pytest.fixture
-def engine(hf_folder: ModelFolder) -> Iterator[Engine]:
+@pytest.fixture(scope="module")
+def loaded(hf_folder: ModelFolder) -> Iterator[Engine]:
     engine = open_engine(hf_folder, SETTINGS)
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def engine(loaded: Engine) -> Iterator[Engine]:
+    """One that others have used."""
+    yield loaded
+    for sequence in range(loaded.max_sequences):
+        loaded.release(sequence)
 
 
 def chain(engine: Engine, token_ids: list[int]) -> np.ndarray:
