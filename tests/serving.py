@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
-from benchmarks.serving import UNHURRIED, running, serving
+from benchmarks.serving import UNHURRIED, prompt, running, serving
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.server import create_server
 
@@ -18,11 +18,11 @@ async def serving_here(loop: VerifierLoop) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for sockets it made itself
         server = create_server(loop, UNHURRIED)
+        serves = prompt(server)
         task = asyncio.create_task(server.serve([listener]))
-        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
-            await asyncio.sleep(0.005)
+        end = await asyncio.wrap_future(serves)
         try:
             yield listener.getsockname()[1]
         finally:
-            server.should_exit = True
+            end()
             await task

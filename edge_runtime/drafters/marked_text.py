@@ -63,14 +63,17 @@ class MarkedText:
             token_id: bytes((0xFF, 0x80 | number >> 6, 0x80 | number & 63)) for token_id, number in marks.items()
         }
         self._ids = {mark: token_id for token_id, mark in reversed(self._marks.items())}
+        self._bytes = dict(self._marks)  # of each id that was asked for
         self.beginning = codec.encode("")  # the start token, where the model wants one
         self.prefix = codec.prefix
         codec.tokenizer.encode_special_tokens = True
 
     def bytes_of(self, token_id: int) -> bytes:
         """Text or a mark; nothing for a control token that the other vocabulary lacks."""
-        mark = self._marks.get(token_id)
-        return self._codec.bytes_of(token_id).replace(b"\xff", b"\xfe") if mark is None else mark
+        found = self._bytes.get(token_id)
+        if found is None:
+            found = self._bytes[token_id] = self._codec.bytes_of(token_id).replace(b"\xff", b"\xfe")
+        return found
 
     def is_mark(self, token_id: int) -> bool:
         return token_id in self._marks

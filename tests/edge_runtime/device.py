@@ -170,7 +170,8 @@ class Device:
 
     async def begin(self, asked: Asked, *, answers_alone: bool) -> None:
         scribe = await WatchedScribe.begin(self.journal, asked, None)
-        self.number = self.journal.unfinished()[-1].id
+        assert scribe._record
+        self.number = scribe._record.id
         self._run(scribe, replace(request_for(asked, asked.target), answers_alone=answers_alone), asked.stop)
 
     async def resume(self) -> None:
@@ -191,7 +192,7 @@ class Device:
             max_ahead=MAX_AHEAD,
             retry=QUICK,
             breaker=self.breaker,
-            max_silence_s=0.3,
+            max_silence_s=0.2,
             alone_after_s=0.02,
         )
         self._events = tell(self.session, request, self._codec, stop, scribe)

@@ -23,7 +23,7 @@ from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED
 from tests.edge_runtime.device import OTHER, Device, drafter_of, toy_codec
 
-NUM_TOKENS = 24
+NUM_TOKENS = 12
 ASKED = Asked(PROMPT, NUM_TOKENS, SAMPLED, vocabulary="v")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.breaker import Breaker, BreakerPolicy
@@ -182,11 +182,11 @@ def test_one_failure_on_probation_opens_it_for_longer() -> None:
 
 @pytest.mark.parametrize("outage_s", [0.5, 90.0])
 def test_fifty_devices_come_back_spread_out(outage_s: float) -> None:
-    """F23: the most attempts in any fifth of the time they take is at most twice the mean. Over 200 verifiers."""
+    """F23: the most attempts in any fifth of the time they take is at most twice the mean. Over 60 verifiers."""
     print("seed", SEED)
     policy = BreakerPolicy()
     peaks = []
-    for verifier in range(200):
+    for verifier in range(60):
         came = []
         for number in range(50):
             clock = Clock(0.0)
@@ -200,7 +200,7 @@ def test_fifty_devices_come_back_spread_out(outage_s: float) -> None:
             came.append(clock.now_s)
         peaks.append(peak_over_mean(came))
     peaks.sort()
-    print("median", peaks[100], "worst", peaks[-1])
+    print("median", peaks[30], "worst", peaks[-1])
     assert peaks[len(peaks) // 2] <= 2
     assert peaks[int(0.95 * len(peaks))] <= 2
 
@@ -226,7 +226,7 @@ def test_without_jitter_they_would_come_all_at_once() -> None:
     assert peak_over_mean(came) == 5
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_sleep_and_wake_cause_no_burst(seed: int) -> None:
     """F22: an hour passes at once, in every state; then one attempt, and the next not before its wait."""
     policy = BreakerPolicy()
@@ -283,6 +283,7 @@ def test_the_verifier_may_ask_for_a_longer_wait() -> None:
     assert breaker.wait_s <= 300
 
 
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     spans=st.lists(st.tuples(st.booleans(), st.floats(0.1, 20)), min_size=1, max_size=12),

@@ -35,7 +35,7 @@ R = TypeVar("R")
 NUM_TOKENS = 80
 BOUND_S = 30.0  # against hangs
 WANT = {False: target_alone(params=GREEDY, num_tokens=NUM_TOKENS), True: target_alone(num_tokens=NUM_TOKENS)}
-TAKE_S = 0.06
+TAKE_S = 0.04
 COUNTS = st.sampled_from([0, 1, 2, 4, 8, 16])
 TOXICS = st.sampled_from(
     [
@@ -289,7 +289,7 @@ def _quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     Faults.folder = tmp_path_factory.mktemp("journals")
     Faults.codec = toy_codec(Faults.folder / "model")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(websocket_link, "CONNECT_S", 0.3)
+        patch.setattr(websocket_link, "CONNECT_S", 0.2)
         patch.setattr(websocket_link, "CLOSE_S", 0.05)
         yield
 
@@ -304,7 +304,7 @@ STEADY = settings(
 
 
 class TestFaults(Faults.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(STEADY, max_examples=50)
+    settings = settings(STEADY, max_examples=20)
 
 
 @pytest.mark.slow

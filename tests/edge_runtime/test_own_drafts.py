@@ -8,13 +8,12 @@ from cloud_verifier.verifier import Verifier
 from edge_runtime.ahead import MAX_AHEAD
 from edge_runtime.links import InProcessLink
 from edge_runtime.request import GenerationRequest
-from outrider.choice import SamplingParams
 from outrider.engines.numerics import ClassEngine
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
-from tests.edge_runtime.test_sampling import drafter_of
-from tests.edge_runtime.test_session import GREEDY, collect, drafters, links, request_of
-from tests.sampling import FEATURES, WAYS, alone, params_of, stop_ids_of, toy_compiler
+from tests.edge_runtime.test_sampling import drafter_of, pairwise
+from tests.edge_runtime.test_session import CELLS, GREEDY, PARAMS, collect, drafters, links, request_of
 from tests.sampling import PROMPT as SAMPLING_PROMPT
+from tests.sampling import alone, params_of, stop_ids_of, toy_compiler
 from tests.toy import ToyEngine
 
 CLASSES = [[1], list(range(2, 33)), [64]]
@@ -47,10 +46,9 @@ class Watched:
         return sum(sum(each.own_accepted) for each in self.passes)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("drafter", list(drafters(GREEDY)))
-def test_the_output_is_the_target_s(kind: str, params: SamplingParams, drafter: str) -> None:
+@pytest.mark.parametrize(("kind", "drafter", "way"), CELLS)
+def test_the_output_is_the_target_s(kind: str, drafter: str, way: str) -> None:
+    params = PARAMS[way]
     with Watched() as toy, links(kind, toy.loop) as make_link:
         request = asked(params=params)
         tokens, finished = collect(make_link(), drafters(params)[drafter], request, max_ahead=MAX_AHEAD)
@@ -74,9 +72,7 @@ def test_in_turns_the_device_alone_drafts(kind: str) -> None:
     assert finished.report.num_passes == 60 - finished.report.num_accepted
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("feature", FEATURES)
-@pytest.mark.parametrize("kind", ["none", "mixed", "the target itself"])
+@pytest.mark.parametrize(("kind", "feature", "way"), pairwise(["none", "mixed", "the target itself"]))
 def test_with_everything_that_is_asked_of_a_sampler(kind: str, feature: str, way: str) -> None:
     params = params_of(feature, way)
     request = asked(prompt_ids=SAMPLING_PROMPT, params=params, stop_ids=stop_ids_of(params), num_logprobs=2)

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -76,16 +77,15 @@ def request_of(**over: object) -> GenerationRequest:
 
 
 def collect(
-    link: Link, drafter: Drafter | None, request: GenerationRequest, *, max_ahead: int = 0
+    link: Link, drafter: Drafter | None, request: GenerationRequest, *, max_ahead: int = 0, retry: Retry = QUICK
 ) -> tuple[list[Token], Finished]:
     pace = AheadPace() if max_ahead else EagerPace()
 
     async def run() -> tuple[list[Token], Finished]:
         tokens: list[Token] = []
         with ThreadPoolExecutor(1) as executor:
-            async for event in Session(link, drafter, pace, executor, retry=QUICK, max_ahead=max_ahead).generate(
-                request
-            ):
+            session = Session(link, drafter, pace, executor, retry=retry, max_ahead=max_ahead)
+            async for event in session.generate(request):
                 if isinstance(event, Finished):
                     return tokens, event
                 tokens.append(event)
@@ -108,10 +108,20 @@ def drafters(params: SamplingParams, num_tokens: int = 60) -> dict[str, Drafter 
     }
 
 
-@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("drafter", list(drafters(GREEDY)))
-def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], params: SamplingParams, drafter: str) -> None:
-    make_link, _ = toy
+NAMES = list(drafters(GREEDY))
+PARAMS = {"greedy": GREEDY, "sampled": SAMPLED}
+# Each drafter with both parameters, and with both links, which know nothing of who drafts or how it is sampled.
+CELLS = [
+    (["in process", "websocket"][(number + is_sampled) % 2], drafter, way)
+    for number, drafter in enumerate(NAMES)
+    for is_sampled, way in enumerate(PARAMS)
+]
+over_either_link = pytest.mark.parametrize(("toy", "drafter", "way"), CELLS, indirect=["toy"])
+
+
+@over_either_link
+def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], drafter: str, way: str) -> None:
+    (make_link, _), params = toy, PARAMS[way]
     tokens, finished = collect(make_link(), drafters(params)[drafter], request_of(params=params))
     assert [token.token_id for token in tokens] == target_alone(params=params)
     assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 60))
@@ -127,19 +137,16 @@ def test_the_output_is_the_target_s(toy: tuple[MakeLink, Verifier], params: Samp
         assert report.num_accepted == report.num_drafted > 20
 
 
-@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("drafter", list(drafters(GREEDY)))
-def test_drafting_ahead_gives_the_same_output(
-    toy: tuple[MakeLink, Verifier], params: SamplingParams, drafter: str
-) -> None:
-    make_link, _ = toy
-    request = request_of(params=params, max_tokens=200)
-    tokens, finished = collect(make_link(), drafters(params, 200)[drafter], request, max_ahead=24)
-    assert [token.token_id for token in tokens] == target_alone(params=params, num_tokens=200)
-    assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 200))
+@over_either_link
+def test_drafting_ahead_gives_the_same_output(toy: tuple[MakeLink, Verifier], drafter: str, way: str) -> None:
+    (make_link, _), params = toy, PARAMS[way]
+    request = request_of(params=params, max_tokens=120)
+    tokens, finished = collect(make_link(), drafters(params, 120)[drafter], request, max_ahead=24)
+    assert [token.token_id for token in tokens] == target_alone(params=params, num_tokens=120)
+    assert [token.position for token in tokens] == list(range(len(PROMPT), len(PROMPT) + 120))
     report = finished.report
     assert report.num_accepted == sum(token.drafted_by is not None for token in tokens)
-    assert report.num_passes == 200 - report.num_accepted
+    assert report.num_passes == 120 - report.num_accepted
 
 
 def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() -> None:
@@ -153,7 +160,7 @@ def test_a_drafter_that_shares_the_noise_agrees_more_than_one_that_does_not() ->
                 drafter.propose = lambda ids, params, pace, n, propose=propose, other=other: propose(
                     ids, other, pace, n
                 )
-            _, finished = collect(InProcessLink(loop), drafter, request_of(max_tokens=200))
+            _, finished = collect(InProcessLink(loop), drafter, request_of(max_tokens=100))
             agreed[shared] = finished.report.acceptance
     assert agreed[True] == 1.0
     assert agreed[False] < 0.8
@@ -205,7 +212,7 @@ def test_sessions_side_by_side_do_not_mix(toy: tuple[MakeLink, Verifier]) -> Non
     assert asyncio.run(together()) == [target_alone(prompt) for prompt in prompts]
 
 
-@pytest.mark.parametrize(("drafter", "patience_ms"), [(None, 0), (LookupDrafter(), 200)], ids=["none", "lookup"])
+@pytest.mark.parametrize(("drafter", "patience_ms"), [(None, 0), (LookupDrafter(), 20)], ids=["none", "lookup"])
 def test_the_verifier_waits_for_a_drafter_if_there_is_one(drafter: Drafter | None, patience_ms: int) -> None:
     sent: list[Up] = []
 
@@ -216,7 +223,7 @@ def test_the_verifier_waits_for_a_drafter_if_there_is_one(drafter: Drafter | Non
 
     async def run(link: Link) -> None:
         with ThreadPoolExecutor(1) as executor:
-            session = Session(link, drafter, AheadPace(), executor, max_ahead=8, patience_ms=200)
+            session = Session(link, drafter, AheadPace(), executor, max_ahead=8, patience_ms=20)
             assert [event async for event in session.generate(request_of(max_tokens=4))]
 
     with toy_loop() as (loop, _):
@@ -303,9 +310,9 @@ def test_the_verifier_dies_mid_way() -> None:
 
             async def run(loop: VerifierLoop = loop, make_link: MakeLink = make_link, got: list[int] = got) -> None:
                 with ThreadPoolExecutor(1) as executor:
-                    async for event in Session(make_link(), LookupDrafter(), Pace(), executor, retry=QUICK).generate(
-                        request_of()
-                    ):
+                    async for event in Session(
+                        make_link(), LookupDrafter(), Pace(), executor, retry=replace(QUICK, attempts=2)
+                    ).generate(request_of()):
                         assert isinstance(event, Token)
                         got.append(event.token_id)
                         if len(got) == 10:
@@ -322,7 +329,7 @@ def test_a_verifier_that_has_ended_turns_newcomers_away(kind: str) -> None:
     with toy_loop() as (loop, _), links(kind, loop) as make_link:
         loop.close()
         with pytest.raises((LinkLost, Overloaded)):
-            collect(make_link(), None, request_of())
+            collect(make_link(), None, request_of(), retry=Retry(first_attempts=1))
 
 
 def test_a_failing_verifier_tells_everyone_and_ends(caplog: pytest.LogCaptureFixture) -> None:

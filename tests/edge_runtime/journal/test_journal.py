@@ -17,6 +17,7 @@ from outrider import errors
 from outrider.choice import SamplingParams
 from outrider.errors import InvalidJournal, JournalBusy, JournalError
 from tests.edge_runtime.journal.writer import PROMPT, Writer
+from tests.warm import Forked
 
 ASKED = Asked(
     prompt_ids=[7, 8, 9],
@@ -304,16 +305,8 @@ def test_threads_and_a_second_connection_write_at_once(journal: Journal) -> None
 
 def test_processes_make_and_write_it_at_once(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    program = (
-        "import sys, pathlib; from edge_runtime.journal import Asked, Journal\n"
-        "from tests.edge_runtime.journal.writer import PROMPT, Writer; sys.stdin.read(1)\n"
-        "for seed in range(3):\n"
-        "    with Journal(pathlib.Path(sys.argv[1]), busy_s=60) as journal:\n"
-        "        record = journal.begin(Asked(PROMPT, 100)); writer = Writer(seed, record)\n"
-        "        for _ in range(10): writer.step()\n"
-        "        assert writer.model.matches(journal.generation(record.id))\n"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE) for _ in range(3)]
+    program = "tests.edge_runtime.journal.writer"
+    processes = [Forked([program, str(path)], stdin=subprocess.PIPE) for _ in range(3)]
     for process in processes:
         assert process.stdin
         process.stdin.write(b"x")  # all are up and start together

@@ -1,9 +1,15 @@
-"""Writes into a journal what follows from a seed, and keeps a model of what it wrote."""
+"""Writes into a journal what follows from a seed, and keeps a model of what it wrote.
+
+Run as a program it does so once it has read something, and again from two other seeds, into the journal at the path
+that it is given.
+"""
 
 import random
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from edge_runtime.journal import Generation, Record
+from edge_runtime.journal import Asked, Generation, Journal, Record
 
 PROMPT = [5, 6, 7]
 
@@ -52,3 +58,14 @@ class Writer:
             if record:
                 record.retract(position)
             del model.token_ids[position - len(PROMPT) :]
+
+
+if __name__ == "__main__":
+    sys.stdin.read(1)
+    for seed in range(3):
+        with Journal(Path(sys.argv[1]), busy_s=60) as journal:
+            record = journal.begin(Asked(PROMPT, 100))
+            writer = Writer(seed, record)
+            for _ in range(10):
+                writer.step()
+            assert writer.model.matches(journal.generation(record.id))
