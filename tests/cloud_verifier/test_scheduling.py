@@ -1,5 +1,6 @@
 """Many sessions, one engine: everybody advances, nobody pays for another's drafts, failures stay with their cause."""
 
+import itertools
 import random
 
 import pytest
@@ -32,7 +33,9 @@ def test_a_pass_takes_every_ready_session_within_its_budget() -> None:
 def test_drafts_share_a_pass_that_is_too_small_for_all_of_them() -> None:
     """Whoever was served more before the others came is last in line; that must not leave it without drafts."""
     engine = ToyEngine(max_sequences=4, max_batch=4)
-    verifier = make(engine, limits=Limits(pass_tokens=4 + 10), pass_ms=dict.fromkeys(range(1, 33), 1.0))
+    ticks = itertools.count()
+    free_rows = dict.fromkeys(range(1, 33), 1.0)
+    verifier = make(engine, limits=Limits(pass_tokens=4 + 10), pass_ms=free_rows, clock=lambda: next(ticks) / 1000)
     prompts = [[n, 2, 3] for n in range(4)]
     scripts = [prompt + target_alone(prompt, 200) for prompt in prompts]
     names: list[str] = []
