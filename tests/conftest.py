@@ -4,6 +4,7 @@ With several workers a file is one worker's, so that what its tests share is mad
 of one worker's. Long files are cut up.
 """
 
+import atexit
 import gc
 import itertools
 import os
@@ -20,8 +21,9 @@ settings.load_profile("steady")
 
 gc.set_threshold(20_000, 10, 10)  # most of what a test makes goes by itself; to look for the rest costs a twentieth
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared: threads that wait for each other must not spin
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # cores are shared: threads that wait must not spin
+    atexit.register(os._exit, 0)  # after all others: to take every library apart at the end takes a second
 
 REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "models" / "store"))
 

@@ -210,5 +210,7 @@ if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
     gc.freeze()
-    if (fork := serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
-        fork()
+    fork = serve(socket.socket(fileno=int(sys.argv[1])))
+    if fork is None:
+        os._exit(0)
+    fork()
