@@ -7,7 +7,6 @@ import re
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
@@ -24,6 +22,7 @@ from outrider.acceptance import accept
 from outrider.choice import SamplingParams, choose, top_logprobs
 from outrider.engines.base import Chunk
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
+from tests.described import MODES, statuses_of
 from tests.serving import serving
 from tests.toy import ToyEngine
 
@@ -445,45 +444,8 @@ def narrowed(described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def without_whole_floats(value: Any) -> Any:
-    """To JSON Schema 3.0 is an integer; to the service a float is none."""
-    if isinstance(value, dict):
-        return {key: without_whole_floats(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [without_whole_floats(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-@pytest.mark.parametrize("mode", ["positive", "negative"])
+@pytest.mark.parametrize("mode", MODES)
 def test_the_service_keeps_to_its_schema(toy: httpx.Client, mode: str) -> None:
-    """schemathesis makes requests, right and wrong ones, from /openapi.json: every answer is as described there."""
-    import requests
-    import schemathesis
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi import checks
-
-    all_checks = [
-        not_a_server_error,
-        checks.status_code_conformance,
-        checks.content_type_conformance,
-        checks.response_schema_conformance,
-        checks.negative_data_rejection,
-    ]
-    schema = schemathesis.openapi.from_dict(narrowed(toy.get("/openapi.json").json()))
-    statuses: Counter[int] = Counter()
-
-    session = requests.Session()
-    session.trust_env = False
-
-    @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=schema.as_strategy(schemathesis.GenerationMode(mode)))
-    def run(case: Any) -> None:
-        if mode == "positive":
-            case.body = without_whole_floats(case.body)
-        response = case.call(base_url=str(toy.base_url), session=session, timeout=HANG_S)
-        statuses[response.status_code] += 1
-        case.validate_response(response, checks=all_checks)
-
-    with session:
-        run()
+    schema = narrowed(toy.get("/openapi.json").json())
+    statuses = statuses_of(schema, str(toy.base_url), mode, 20, refuses_wrong=True)
     assert statuses[200 if mode == "positive" else 400] > 10, statuses
