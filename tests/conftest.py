@@ -19,7 +19,7 @@ from hypothesis import settings
 settings.register_profile("steady", deadline=None)  # a slow moment of the machine fails no test
 settings.load_profile("steady")
 
-gc.set_threshold(20_000, 10, 10)  # most of what a test makes goes by itself; to look for the rest costs a twentieth
+gc.set_threshold(100_000, 20, 100)  # most of what a test makes goes by itself; to look for the rest costs a twentieth
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # cores are shared: threads that wait must not spin
