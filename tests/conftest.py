@@ -5,7 +5,9 @@ of one worker's. Long files are cut up.
 """
 
 import atexit
+import contextlib
 import gc
+import importlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -25,7 +27,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # cores are shared: threads that wait must not spin
     atexit.register(os._exit, 0)  # after all others: to take every library apart at the end takes a second
 
-REAL_HOME = os.environ.get("OUTRIDER_HOME", str(Path(__file__).parent.parent / "models" / "store"))
+TESTS = Path(__file__).parent
+REAL_HOME = os.environ.get("OUTRIDER_HOME", str(TESTS.parent / "models" / "store"))
 
 
 TORCH = (
@@ -70,11 +73,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 OF_A_KIND = {"browser": "browser", "real": "weights"}
 
 
+def is_wanted(folder: Path, config: pytest.Config) -> bool:
+    marker = OF_A_KIND.get(folder.name)
+    return folder.parent != TESTS or f"not {marker}" not in config.option.markexpr.split(" and ")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where they are not wanted their files are not imported either, which takes every worker a while."""
-    marker = OF_A_KIND.get(collection_path.name)
-    is_ours = collection_path.parent == Path(__file__).parent
-    return True if is_ours and f"not {marker}" in config.option.markexpr.split(" and ") else None
+    return None if is_wanted(collection_path, config) else True
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What nobody has compiled yet, as in a fresh clone, is compiled once and not by every worker: each imports a share
+    of the files, and then collects all."""
+    config = session.config
+    if "PYTEST_XDIST_WORKER" not in os.environ or config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return
+    number, of = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    wanted = [folder for folder in TESTS.iterdir() if is_wanted(folder, config)]
+    for path in sorted(path for folder in wanted for path in folder.rglob("test_*.py"))[number::of]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # the collection tells what is wrong with it
+            importlib.import_module(".".join(path.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """Who is let in: tokens, hosts, origins, types, certificates; over real sockets."""
 
+from __future__ import annotations
+
 import asyncio
 import ssl
 from collections.abc import Iterator
@@ -7,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 from starlette.routing import Route, WebSocketRoute
@@ -27,6 +28,7 @@ from outrider.wire import STREAM_PATH, SUBPROTOCOL, Cancel, Draft, Fault, Opened
 from tests.cloud_verifier.sockets import ToyService, answer, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, open_message, target_alone
 from tests.edge_runtime.test_session import collect
+from tests.lazy import trustme
 from tests.toy import ToyEngine
 
 REQUEST = GenerationRequest(PROMPT, 60, SAMPLED, (), "v")

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 
 from cloud_verifier import health
 from cloud_verifier.tokens import TokenFile
@@ -23,6 +22,7 @@ from outrider.manifest import Source, file_sha256
 from tests.deploy.files import arguments, container, settings
 from tests.edge_runtime.cli.test_generate import LIMIT_S
 from tests.export.models import write_gguf
+from tests.lazy import trustme
 from tests.warm import Forked
 
 

@@ -1,15 +1,17 @@
 """One store and one local pair for all tests of the endpoint."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 
-import openai
 import pytest
 
 from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.runtime import Runtime
 from outrider import catalog
 from tests.edge_runtime.api.tiny import SETTINGS, client, endpoint, write_store
+from tests.lazy import openai
 
 
 @pytest.fixture(scope="package")

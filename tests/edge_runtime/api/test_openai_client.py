@@ -1,11 +1,12 @@
 """OpenAI's own client against the endpoint: every call gives what the target gives, in the client's own types."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import openai
 import pytest
 
 from edge_runtime.answer import Piece
@@ -13,6 +14,7 @@ from edge_runtime.options import TokenIds
 from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from tests.edge_runtime.api.tiny import HELLO
+from tests.lazy import openai
 
 SEED = 11
 NUM_TOKENS = 16

@@ -1,5 +1,7 @@
 """What no target has verified is never taken back from a client that did not ask for it, nor told as if it were."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 import threading
@@ -11,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from cloud_verifier.server import create_server
@@ -23,6 +24,7 @@ from edge_runtime.runtime import Runtime
 from outrider.choice import SamplingParams
 from tests.edge_runtime.api.test_openai_client import GO_ON, TOOLS
 from tests.edge_runtime.api.tiny import HELLO, SETTINGS, client, endpoint
+from tests.lazy import openai
 from tests.serving import UNHURRIED, running
 
 NUM_TOKENS = 80

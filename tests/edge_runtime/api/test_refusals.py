@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from cloud_verifier.loop import VerifierLoop
@@ -24,6 +23,7 @@ from outrider.manifest import load_folder
 from outrider.tokens import TextCodec
 from tests.cloud_verifier.test_rest import GatedEngine, until
 from tests.edge_runtime.api.tiny import HELLO, UNHURRIED, client, endpoint
+from tests.lazy import openai
 
 KEY = "a-key-of-this-device"
 TOOL = {"type": "function", "function": {"name": "f"}}

@@ -1,9 +1,10 @@
 """Functions that the model may call: told to it by its own template, and its calls told as calls."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 
-import openai
 import pytest
 
 from edge_runtime.api.tool_calls import CallSplitter
@@ -11,6 +12,7 @@ from edge_runtime.options import TokenIds
 from edge_runtime.runtime import Runtime
 from tests.edge_runtime.api.test_openai_client import SAMPLED, TOOLS, said
 from tests.edge_runtime.api.tiny import HELLO
+from tests.lazy import openai
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo", "days": [1, 2]}}\n</tool_call>'
 LONG = {**SAMPLED, "seed": 17, "max_tokens": 400, "logit_bias": None}  # left to itself it would call for the weather

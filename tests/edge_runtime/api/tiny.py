@@ -1,11 +1,11 @@
 """Tiny real models for the endpoint, runtimes over them, and the endpoint on a loopback port for as long as a block."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import openai
 
 from cloud_verifier.settings import DoorSettings
 from edge_runtime.api import ApiSettings, Modes, create_api_server
@@ -14,6 +14,7 @@ from outrider import catalog
 from outrider.engines import EngineSettings
 from outrider.manifest import Source, file_sha256
 from tests.export.models import write_gguf
+from tests.lazy import openai
 from tests.serving import running
 
 SETTINGS = EngineSettings(num_threads=1, max_context=1024, max_sequences=2)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from edge_runtime.cli import main
 from edge_runtime.journal import Journal
 from tests.edge_runtime.api.tiny import HELLO, client, write_store
+from tests.lazy import openai
 from tests.warm import Forked
 
 TINY = ("--threads", "1", "--context", "512")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 
 from edge_runtime.cli import main
 from edge_runtime.cli.access import TOKEN_VARIABLE
@@ -24,6 +23,7 @@ from outrider.manifest import Source, file_sha256
 from tests.edge_runtime.cli.test_generate import LIMIT_S, TINY, Done, Run
 from tests.edge_runtime.test_session import GREEDY, collect, request_of
 from tests.export.models import write_gguf
+from tests.lazy import trustme
 from tests.warm import Forked
 
 ANY = ("--host", "0.0.0.0", "--port", "0")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from outrider.engines import EngineSettings, open_engine
 from outrider.errors import InvalidModel
 from outrider.manifest import Manifest, ModelFolder, Source
+from tests.lazy import onnx
 
 WEIGHTS = np.arange(4, dtype=np.float32).tobytes()
 
@@ -21,12 +21,14 @@ def folder_with(root: Path, location: str) -> ModelFolder:
     (root / "outside.bin").write_bytes(WEIGHTS)
     (path / "weights.bin").write_bytes(WEIGHTS)
     os.symlink(root / "outside.bin", path / "link.bin")
-    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    weights = onnx.TensorProto(
+        name="w", data_type=onnx.TensorProto.FLOAT, dims=[4], data_location=onnx.TensorProto.EXTERNAL
+    )
     for key, value in {"location": location.format(root=root), "offset": "0", "length": "16"}.items():
         weights.external_data.add(key=key, value=value)
-    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
-    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [output], [weights])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["w"], ["y"])], "g", [], [output], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     (path / "model.onnx").write_bytes(model.SerializeToString())
     manifest = Manifest(
         name="m",
