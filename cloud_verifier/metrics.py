@@ -21,7 +21,7 @@ SPEC = "outrider_spec_decode_num"
 
 
 class Metrics:
-    """Listens to the verifier's passes from construction on; a verifier has one listener."""
+    """Listens to the verifier's passes from construction on."""
 
     def __init__(self, verifier: VerifierLoop) -> None:
         self._verifier = verifier

@@ -3,7 +3,8 @@
 Knows times, credentials and places in the cache; runs no pass and reads no message.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from cloud_verifier.cache import ResidentLists
 from cloud_verifier.failures import FAILURES, typed
@@ -126,6 +127,7 @@ class Schedule:
         for name, live in self.sessions.items():
             if (news := self._load.news_for(live)) is not None:
                 said.append((name, news))
+        self._make_way(ready)
         num_filling = sum(live.is_filling for live in self.sessions.values())
         return choose_sessions(
             ready,
@@ -135,6 +137,19 @@ class Schedule:
             has_place=self._cache.has_place_for,
             hold_s=HOLD_PASSES * self._pass_ms(1) / 1000,
         )
+
+    def _make_way(self, ready: Mapping[str, Live]) -> None:
+        """Where prompts fill all places and another credential has none, that with the most gives one up: its youngest,
+        which begins anew once a place is free."""
+        filling = [live for live in self.sessions.values() if live.is_filling]
+        held = Counter(live.credential for live in filling)
+        if len(filling) < self._engine.max_sequences or not {live.credential for live in ready.values()} - set(held):
+            return
+        [(most, num_held)] = held.most_common(1)
+        if num_held > 1:
+            max(
+                (live for live in filling if live.credential == most), key=lambda live: live.served_s
+            ).is_filling = False
 
     def _is_ready(self, live: Live, now_s: float) -> bool:
         return live.session.is_ready(live.waited_ms(now_s), self._load.patience_ms)

@@ -97,15 +97,17 @@ class VerifierSession:
 
     def _replace(self, start: int, tree: Pending) -> None:
         """A tree stands alone: what waited makes room."""
-        if start > self.frontier or not tree.advance(self.token_ids[start:]):
+        if start > self.frontier or not tree.advance(self.token_ids[start : start + len(tree) + 1]):
             self._miss()
         else:
             self.pending = tree
 
     def _append(self, start: int, chain: Pending) -> None:
-        known = [*self.token_ids[start:], *self.pending.token_ids[max(0, start - self.frontier) :]]
         drafts = chain.token_ids
-        if start > self.frontier + len(self.pending) or drafts[: len(known)] != known[: len(drafts)]:
+        end = start + len(drafts)
+        pending = self.pending.token_ids[max(0, start - self.frontier) : max(0, end - self.frontier)]
+        known = [*self.token_ids[start:end], *pending]  # no more than the message is long
+        if start > self.frontier + len(self.pending) or drafts[: len(known)] != known:
             self._miss()
         else:
             room = slice(len(known), len(known) + MAX_PENDING - len(self.pending))

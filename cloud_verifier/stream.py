@@ -56,23 +56,23 @@ class _Stream:
         self._is_padded = True
 
     async def read(self) -> None:
-        """Hand every message to the verifier until the client leaves or breaks the rules."""
-        with contextlib.suppress(WebSocketDisconnect):
-            while True:
-                try:
-                    event = await self._socket.receive()
-                    if event["type"] == "websocket.disconnect":
-                        break
-                    frame = event.get("bytes") or b""
-                    message = decode_up(from_frame(frame))
-                    self._metrics.message("up", type(message).__name__.lower(), len(frame))
-                    if isinstance(message, Open):
-                        self._is_padded = message.is_padded
-                    self._conversation.send(message)
-                except OutriderError as error:  # not a message, or one too many
-                    self._conversation.fail(error)
-                    return
-        self._conversation.close()
+        """Hand every message to the verifier until the client leaves or breaks the rules. However it ends, nobody waits
+        for more."""
+        try:
+            with contextlib.suppress(WebSocketDisconnect):
+                while (event := await self._socket.receive())["type"] != "websocket.disconnect":
+                    self._take(event.get("bytes") or b"")
+        except OutriderError as error:  # not a message, or one too many
+            self._conversation.fail(error)
+        finally:
+            self._conversation.close()
+
+    def _take(self, frame: bytes) -> None:
+        message = decode_up(from_frame(frame))
+        self._metrics.message("up", type(message).__name__.lower(), len(frame))
+        if isinstance(message, Open):
+            self._is_padded = message.is_padded
+        self._conversation.send(message)
 
     async def write(self) -> None:
         """Send what the verifier says, to the last word or until the reader sees the client leave."""

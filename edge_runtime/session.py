@@ -8,6 +8,7 @@ the request allows it the drafter answers alone until then. Knows token ids; no 
 """
 
 import asyncio
+import math
 import time
 from asyncio import FIRST_COMPLETED, Task, create_task
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -223,7 +224,8 @@ class Session:
         pace.begin(frontier.confidences)
         assert self._drafter is not None
         proposal = await self._in_thread(self._drafter.propose, frontier.everything(), request.params, pace, room)
-        frontier.guess(epoch, start, _to_first(proposal, request.stop_ids))
+        n_vocab = self._stream.opened.n_vocab if self._stream.opened is not None else math.inf
+        frontier.guess(epoch, start, _sound(proposal, request.stop_ids, n_vocab))
         asks_alone = self._takes_turns and not self._is_alone and not frontier.num_ahead
         if asks_alone:
             await self._stream.say(Draft(frontier.epoch, frontier.end, b""))
@@ -264,9 +266,16 @@ class Session:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
 
-def _to_first(proposal: Proposal, stop_ids: Sequence[int]) -> Proposal:
-    """The guesses up to the first that ends the answer."""
-    count = next((n for n, token_id in enumerate(proposal.token_ids, 1) if token_id in stop_ids), None)
+def _sound(proposal: Proposal, stop_ids: Sequence[int], n_vocab: float) -> Proposal:
+    """The guesses up to the first that ends the answer, and before any that the target has no row for: models of one
+    tokenizer differ in how many rows they add to it."""
+    count = 0
+    for token_id in proposal.token_ids:
+        if token_id >= n_vocab:
+            break
+        count += 1
+        if token_id in stop_ids:
+            break
     ids, confidences = proposal.token_ids[:count], proposal.confidences[:count]
     return Proposal(proposal.source, ids, confidences, proposal.distributions[:count])
 

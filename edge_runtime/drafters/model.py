@@ -16,13 +16,14 @@ from edge_runtime.pacing import Pace
 from outrider.choice import SamplingParams, choose
 from outrider.constraint import Constrain
 from outrider.engines.base import Chunk, Engine, Logits
-from outrider.errors import EngineError, OutriderError
+from outrider.errors import EngineError, InvalidToken, OutriderError
 from outrider.history import History, open_history
 from outrider.rejection import REJECTION, Distribution, distribution
 
 __all__ = ["ModelDrafter"]
 
 Guess = tuple[int, float]  # a token id and how likely it is
+FAILED = (EngineError, InvalidToken)  # the latter for a target that has more ids than this model
 SHORT = 2  # tokens in a pass that is typical of drafting
 
 
@@ -46,7 +47,7 @@ class ModelDrafter:
         held = shared_length(self._cached, token_ids)
         if held >= len(token_ids) - 1 or len(token_ids) > self._engine.max_context:
             return
-        with suppress(EngineError):  # the first draft tries again
+        with suppress(*FAILED):  # the first draft tries again
             self._run(held, token_ids[held:-1], num_logits=0)
 
     def propose(self, token_ids: Sequence[int], params: SamplingParams, pace: Pace, max_drafts: int) -> Proposal:
@@ -64,7 +65,7 @@ class ModelDrafter:
             if guess is None:
                 try:
                     guess = self._guess(held, missing, pace)
-                except EngineError:  # a guess that fails costs nothing but itself; the target goes on
+                except FAILED:  # a guess that fails costs nothing but itself; the target goes on
                     break
                 held = len(self._cached)
             token_id, confidence = guess

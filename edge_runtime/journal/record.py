@@ -43,6 +43,7 @@ class Record:
                 raise JournalError(f"position {position} lies beyond the list; confirm what is there")
             provisional = [row for row in rows if not row[2]]
             if provisional:
+                self._set_finish(db, None)  # that was provisional, too
                 token_ids = [token_id for _, token_id, _ in provisional]
                 verified = token_rows(self.id, provisional[0][0], token_ids, is_verified=True)
                 db.executemany(

@@ -48,5 +48,5 @@ def decode_down(data: bytes) -> Down:
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", data: bytes) -> T:
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"a message does not follow {SUBPROTOCOL} ({error}); check both sides' versions") from None

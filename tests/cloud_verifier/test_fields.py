@@ -5,7 +5,7 @@ A field that is added to the stream's protocol is found here by itself; the REST
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -15,7 +15,20 @@ from msgspec import inspect
 
 from outrider.choice import SamplingParams
 from outrider.errors import OutriderError, ProtocolError
-from outrider.wire import Cancel, Draft, Fault, Limit, Open, Opened, Up, Verified, decode_up, encode, pack_ids
+from outrider.wire import (
+    Cancel,
+    Draft,
+    Fault,
+    Limit,
+    Open,
+    Opened,
+    Up,
+    Verified,
+    decode_down,
+    decode_up,
+    encode,
+    pack_ids,
+)
 from tests.cloud_verifier.sockets import ToyService, hear, last_word, say, toy_service
 from tests.cloud_verifier.test_verifier import PROMPT, open_message, target_alone
 
@@ -53,6 +66,14 @@ def altered(message: type, path: Path, value: object) -> bytes:
 
 def name(field: tuple[type, Path, inspect.Type]) -> str:
     return f"{field[0].__name__}{list(field[1])}"
+
+
+@pytest.mark.parametrize(("decode", "message"), [(decode_up, VALID[Open]), (decode_down, Fault("v", "v"))])
+def test_text_that_is_no_text_is_refused(decode: Callable[[bytes], object], message: Up | Fault) -> None:
+    data = encode(message).replace(b"\xa1v", b"\xa1\xff")
+    assert data != encode(message)
+    with pytest.raises(ProtocolError):
+        decode(data)
 
 
 def test_the_fields_are_found() -> None:

@@ -84,6 +84,29 @@ def test_credentials_share_alike_whatever_their_number_of_sessions() -> None:
     assert all(verifier.credential_of(name) == "many" for name in greedy)
 
 
+def test_prompts_of_one_credential_in_every_place_shut_nobody_out() -> None:
+    now_s = itertools.count()
+    engine = ToyEngine(max_sequences=4)
+    verifier = make(engine, limits=Limits(fill_tokens=16), clock=lambda: next(now_s) / 10)
+    greedy = {verifier.open(open_message([n % 16] * 400, num_tokens=4), "many").session: n % 16 for n in range(8)}
+    for _ in range(6):
+        verifier.step()
+    honest = verifier.open(open_message([1, 2, 3], num_tokens=30), "few").session
+    told: dict[str, list[int]] = {name: [] for name in (honest, *greedy)}
+    firsts = []
+    for number in range(10_000):
+        for name, message in verifier.step():
+            if isinstance(message, Verified):
+                told[name] += unpack_ids(message.token_ids)
+                firsts += [number] if name == honest and not firsts else []
+        verifier.check_integrity()
+        if not verifier.num_sessions:
+            break
+    assert firsts[0] <= 4
+    assert told[honest][-1] == target_alone([1, 2, 3], 30)[-1]
+    assert all(told[name] == target_alone([first] * 400, 4) for name, first in greedy.items())
+
+
 def test_idle_time_is_not_saved_up() -> None:
     share = FairShare()
     for _ in range(100):

@@ -392,3 +392,14 @@ class LyingLink:
 def test_a_lying_verifier_is_refused(lie: object) -> None:
     with pytest.raises(ProtocolError):
         collect(LyingLink(lie), None, request_of())
+
+
+@pytest.mark.parametrize("max_ahead", [0, 16])
+@pytest.mark.parametrize("n_vocab", [12, 20])
+def test_a_drafter_with_other_rows_than_its_target_drafts_what_both_have(n_vocab: int, max_ahead: int) -> None:
+    prompt = [1, 14, 3]
+    with toy_loop() as (loop, _):
+        drafter = ModelDrafter(ToyEngine(n_vocab=n_vocab, max_sequences=1), name="m")
+        tokens, finished = collect(InProcessLink(loop), drafter, request_of(prompt_ids=prompt), max_ahead=max_ahead)
+    assert [token.token_id for token in tokens] == target_alone(prompt)
+    assert finished.reason == "length"

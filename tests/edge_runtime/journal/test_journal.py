@@ -60,10 +60,12 @@ def test_offline_then_confirmed(journal: Journal) -> None:
     record.finish("length")
     assert [one.id for one in journal.pending()] == [record.id]
     record.confirm(5)
-    assert state(journal, record) == ([10, 11, 12], 2, "length")
     record.confirm(6)
-    assert state(journal, record) == ([10, 11, 12], 3, "length")
+    assert state(journal, record) == ([10, 11, 12], 3, None)  # the drafter's end, not the target's
     assert not journal.pending()
+    record.append_verified(6, [13])
+    record.finish("stop")
+    assert state(journal, record) == ([10, 11, 12, 13], 4, "stop")
     assert not journal.unfinished()
 
 

@@ -1,11 +1,13 @@
 """Inside a class, bits do not depend on how tokens arrived; the toy's last bits do, unless it is held to one."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.engines.base import Chunk
+from outrider.engines.base import Chunk, Logits
 from outrider.engines.numerics import ClassEngine, class_cost_ms
 from outrider.errors import ContextExceeded, InvalidToken
 from tests.toy import ToyEngine
@@ -82,3 +84,28 @@ def test_bad_ids_change_nothing() -> None:
 def test_costs_are_those_of_the_split_and_padded_passes() -> None:
     cost = {k: 10.0 * k for k in range(1, 9)}
     assert class_cost_ms(cost, [2, 3]) == {1: 20, 2: 20, 3: 30, 4: 50, 5: 50, 6: 60, 7: 80, 8: 80}
+
+
+class OneBuffer(ToyEngine):
+    """Gives views of one buffer, as backends may: the next pass writes over what the last one gave."""
+
+    _buffer = np.empty((600, 16), np.float32)
+
+    def extend(self, chunks: Sequence[Chunk]) -> list[Logits]:
+        rows = super().extend(chunks)
+        self._buffer[:] = np.nan
+        ends = np.cumsum([len(each) for each in rows])
+        views = [self._buffer[end - len(each) : end] for each, end in zip(rows, ends, strict=True)]
+        for view, each in zip(views, rows, strict=True):
+            view[:] = each
+        return views
+
+
+@pytest.mark.parametrize("batch_exact", [False, True])
+def test_rows_of_an_earlier_pass_outlive_the_next(batch_exact: bool) -> None:
+    exact, plain = ClassEngine(OneBuffer(), [2, 4], batch_exact=batch_exact), ToyEngine()
+    lengths = (11, 3)  # several passes each
+    chunks = [Chunk(exact.allocate(), TOKENS[:length], length) for length in lengths]
+    wanted = [plain.extend([Chunk(plain.allocate(), TOKENS[:length], length)])[0] for length in lengths]
+    for got, want in zip(exact.extend(chunks), wanted, strict=True):
+        assert np.array_equal(got, want)
