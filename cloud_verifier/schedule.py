@@ -147,9 +147,8 @@ class Schedule:
             return
         [(most, num_held)] = held.most_common(1)
         if num_held > 1:
-            max(
-                (live for live in filling if live.credential == most), key=lambda live: live.served_s
-            ).is_filling = False
+            youngest = max((live for live in filling if live.credential == most), key=lambda live: live.served_s)
+            youngest.is_filling = False
 
     def _is_ready(self, live: Live, now_s: float) -> bool:
         return live.session.is_ready(live.waited_ms(now_s), self._load.patience_ms)

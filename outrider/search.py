@@ -5,7 +5,7 @@ Knows nothing of how a search is run.
 
 from dataclasses import dataclass
 
-from outrider.choice import SamplingParams
+from outrider.choice import MAX_SEED, SamplingParams
 from outrider.errors import InvalidParameter
 
 __all__ = ["MAX_LANES", "MAX_LENGTH_PENALTY", "SearchParams"]
@@ -45,8 +45,11 @@ class SearchParams:
         return max(self.num_beams, self.best_of)
 
     def check(self, params: SamplingParams) -> None:
-        """Raises InvalidParameter for a search that this way of choosing leaves nothing to do."""
+        """Raises InvalidParameter for a search that this way of choosing leaves nothing to do, or no seeds for."""
         if self.num_beams > 1 and params.temperature > 0:
             raise InvalidParameter("beams look for the likeliest answer and draw nothing; leave the temperature at 0")
         if self.best_of > 1 and params.temperature == 0:
             raise InvalidParameter("at temperature 0 all samples are the same; raise it, or ask for beams")
+        last = MAX_SEED - self.best_of + 1
+        if params.seed > last:
+            raise InvalidParameter(f"seed is {params.seed}; best of {self.best_of} needs one of at most {last}")

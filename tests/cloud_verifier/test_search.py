@@ -476,3 +476,11 @@ def test_an_idle_verifier_with_a_search_does_not_end_it() -> None:
         told += [each for _, each in verifier.step()]
     assert tokens_of(told) == answer(make(), open_message(SearchParams(4)))
     assert verifier.credential_of(name) is None
+
+
+def test_every_sample_has_a_seed_of_its_own_or_none_begins() -> None:
+    search = SearchParams(best_of=2)
+    last = SamplingParams(1.2, seed=2**63 - 2, num_prompt=len(PROMPT))
+    assert answer(make(), open_message(search, last))
+    with pytest.raises(InvalidParameter, match=f"seed is {2**63 - 1}; best of 2"):
+        make().open(open_message(search, SamplingParams(1.2, seed=2**63 - 1, num_prompt=len(PROMPT))))
