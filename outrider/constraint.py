@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider.errors import GrammarFailed, InvalidParameter, MissingExtra
+from outrider.grammar_bounds import check_bounds
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -163,6 +164,7 @@ def _llguidance() -> ModuleType:
 def _source(grammar: Grammar) -> str:
     """The grammar in llguidance's own form."""
     matcher = _llguidance().LLMatcher
+    check_bounds(grammar.kind, grammar.text)
     try:
         if grammar.kind == "json_schema":
             return str(matcher.grammar_from_json_schema(grammar.text, overrides=JSON_OPTIONS))

@@ -133,3 +133,45 @@ def test_without_the_library_it_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(MissingExtra, match=r"outrider\[constraint\]"):
         check_grammar(REGEX)
+
+
+def chain(length: int) -> str:
+    return "start: r0\n" + "".join(f"r{n}: r{n + 1}\n" for n in range(length)) + f'r{length}: "a"\n'
+
+
+def references(length: int) -> Grammar:
+    parts = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(length)}
+    return Grammar("json_schema", json.dumps({"$defs": {**parts, f"d{length}": {}}, "$ref": "#/$defs/d0"}))
+
+
+def schema(*multiples: str, more: str = "") -> str:
+    parts = ",".join(f'{{"multipleOf":{each}}}' for each in multiples)
+    return f'{{"type":"number","allOf":[{parts}]{more}}}'
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar("lark", chain(3300)),
+        references(1200),
+        Grammar("json_schema", schema("123456789")),
+        Grammar("json_schema", schema("997", "991")),
+        Grammar("json_schema", schema("0.001", "99")),
+        Grammar("json_schema", schema("1e999999999")),
+        Grammar("json_schema", schema("1", more=',"multipleOf":99991,"multipleOf":2')),
+        Grammar("json_schema", schema("1").replace('multipleOf":1', 'multiple\\u004ff":99991')),
+        Grammar("lark", 'start: %json {"type":"integer","multipleOf":99991}'),
+    ],
+    ids=lambda grammar: grammar.text[:40],
+)
+def test_what_would_stop_the_verifier_or_end_it_is_refused_before_it_is_read(grammar: Grammar) -> None:
+    with pytest.raises(InvalidParameter, match=r"multiple|references|colons"):
+        check_grammar(grammar)
+
+
+def test_within_the_bounds_all_is_read() -> None:
+    for multiples in (["1"], ["0.01"], ["2", "3", "4"], ["0.5", "10"], ["5.00"]):
+        check_grammar(Grammar("json_schema", schema(*multiples)))
+    for grammar in (Grammar("lark", chain(1400)), references(498)):
+        check_grammar(grammar)
+        assert toy_compiler()(grammar).allowed() is not None
