@@ -13,8 +13,7 @@ import time
 from asyncio import FIRST_COMPLETED, Task, create_task
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from edge_runtime.alone import AlonePace
 from edge_runtime.breaker import Breaker
@@ -28,6 +27,7 @@ from edge_runtime.report import Report
 from edge_runtime.request import GenerationRequest
 from edge_runtime.retry import Retry, Retrying
 from edge_runtime.stream import WAIT_FOR_DRAFTS, VerifierStream
+from edge_runtime.tasks import cancelled
 from outrider.errors import LinkLost, OutriderError
 from outrider.wire import Draft, Opened, Verified
 
@@ -126,7 +126,7 @@ class Session:
                         events += self._go_alone(LinkLost("the verifier says nothing; check it and the network"))
                 except OutriderError as error:
                     retrying.failed(error)
-                    await _cancelled(hearing, drafting)
+                    await cancelled(hearing, drafting)
                     hearing = drafting = None
                     events += self._lose(error, goes_alone=retrying.is_patient)
                 if self._is_alone:
@@ -142,7 +142,7 @@ class Session:
                 if request.is_watched:
                     yield Standing(len(self._frontier.token_ids), self._frontier.num_ahead, self.report)
         finally:
-            await _cancelled(hearing, drafting)
+            await cancelled(hearing, drafting)
             await self._stream.leave()
 
     async def _hear(self, request: GenerationRequest, retrying: Retrying) -> Opened | Verified:
@@ -278,12 +278,3 @@ def _sound(proposal: Proposal, stop_ids: Sequence[int], n_vocab: float) -> Propo
             break
     ids, confidences = proposal.token_ids[:count], proposal.confidences[:count]
     return Proposal(proposal.source, ids, confidences, proposal.distributions[:count])
-
-
-async def _cancelled(*tasks: "Task[Any] | None") -> None:
-    """End what is under way; a drafter's thread finishes its pass by itself."""
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError, OutriderError):
-                await task

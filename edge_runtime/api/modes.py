@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Unpack
 
 from edge_runtime.answer import Answering
-from edge_runtime.api.tasks import cancelled
 from edge_runtime.events import Finished
 from edge_runtime.journal import Journal
 from edge_runtime.options import Options, TokenIds
 from edge_runtime.runtime import Runtime
+from edge_runtime.tasks import cancelled
 from outrider.choice import SamplingParams
 from outrider.engines import EngineSettings
 from outrider.errors import LinkLost, Moved, OutriderError, UnknownModel

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cloud_verifier.calls import ClientLeft
-from edge_runtime.api.tasks import cancelled
+from edge_runtime.tasks import cancelled
 
 __all__ = ["EventStream", "while_heard"]
 

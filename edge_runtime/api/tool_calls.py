@@ -92,11 +92,17 @@ class CallSplitter:
 
     def _read(self, body: str) -> ToolCall | None:
         try:
-            said = json.loads(body)
+            said = json.loads(body, parse_constant=_refuse)
             name, arguments = said["name"], said.get("arguments", {})
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+            f"{name}{text}".encode()  # half a character cannot be told
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         if not isinstance(name, str):
             return None
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
         return ToolCall(f"call_{secrets.token_hex(12)}", ToolCallFunction(name, text))
+
+
+def _refuse(constant: str) -> None:
+    """NaN and the infinities are no JSON, and their reader may not take them."""
+    raise ValueError(constant)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -16,10 +17,20 @@ from rich.console import Console
 from outrider.errors import InvalidParameter
 from outrider.progress import Progress
 
-__all__ = ["console", "print_json", "show_progress", "write_private"]
+__all__ = ["STEERING", "console", "print_json", "show_progress", "write_private"]
 
-# What is told may hold anything: names, paths, texts. None of it is markup.
-console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+# What would steer the terminal instead of being read on it. Line ends and tabs stay.
+STEERING = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """What is told may come from anywhere, a verifier's sentences among it: no part of it steers."""
+        super().print(*(each.translate(STEERING) if isinstance(each, str) else each for each in objects), **options)
+
+
+# Names, paths, texts: none of it is markup.
+console = _Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:

@@ -10,13 +10,11 @@ import os
 import sys
 
 from edge_runtime.answer import Answering, Piece
-from edge_runtime.cli.output import console
+from edge_runtime.cli.output import STEERING, console
 from edge_runtime.events import Alone, Retracted, Token
 
 __all__ = ["LEGEND", "Screen"]
 
-# What would steer the terminal instead of being read on it. Line ends and tabs stay.
-STEERING = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})
 DIM, STRUCK, DRAFTED, NORMAL = "\x1b[2m", "\x1b[2;9m", "\x1b[32m", "\x1b[0m"
 LEGEND = (
     f"{DRAFTED}drafted and verified{NORMAL}, the target's own words, "

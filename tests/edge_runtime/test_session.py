@@ -13,7 +13,7 @@ import pytest
 from cloud_verifier.loop import VerifierLoop
 from cloud_verifier.verifier import Verifier
 from edge_runtime.ahead import AheadPace
-from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter
+from edge_runtime.drafters import CascadeDrafter, Drafter, LookupDrafter, ModelDrafter, Proposal
 from edge_runtime.events import Finished, Token
 from edge_runtime.links import InProcessLink, Link, WebSocketLink
 from edge_runtime.pacing import Pace
@@ -33,6 +33,7 @@ from outrider.errors import (
     VocabularyMismatch,
 )
 from outrider.wire import Open, Opened, Up, Verified, encode, pack_ids
+from tests.cloud_verifier.test_rest import until
 from tests.cloud_verifier.test_verifier import PROMPT, SAMPLED, target_alone
 from tests.drafting import EagerPace, ScriptedDrafter
 from tests.serving import serving
@@ -403,3 +404,16 @@ def test_a_drafter_with_other_rows_than_its_target_drafts_what_both_have(n_vocab
         tokens, finished = collect(InProcessLink(loop), drafter, request_of(prompt_ids=prompt), max_ahead=max_ahead)
     assert [token.token_id for token in tokens] == target_alone(prompt)
     assert finished.reason == "length"
+
+
+class Broken(LookupDrafter):
+    def propose(self, *_: object) -> Proposal:
+        raise ValueError("a drafter of somebody's own")
+
+
+@pytest.mark.parametrize("max_ahead", [0, 16])
+def test_whatever_a_drafter_raises_the_verifier_s_session_is_left(max_ahead: int) -> None:
+    with toy_loop() as (loop, verifier):
+        with pytest.raises(ValueError, match="somebody's own"):
+            collect(InProcessLink(loop), Broken(), request_of(), max_ahead=max_ahead)
+        until(lambda: not verifier.num_sessions)

@@ -94,7 +94,10 @@ def test_of_several_calls_only_the_first_is_told_where_one_is_wanted() -> None:
     assert len(calls) == splitter.num_calls == 1
 
 
-@pytest.mark.parametrize("body", ["[]", "3", '{"name": 3}', '{"arguments": {}}', "[" * 5000, ""])
+HALF, NO_NUMBER = '{"name": "n", "arguments": {"a": "\\ud83d!"}}', '{"name": "n", "arguments": {"a": NaN}}'
+
+
+@pytest.mark.parametrize("body", ["[]", "3", HALF, NO_NUMBER, '{"name": 3}', '{"arguments": {}}', "[" * 5000, ""])
 def test_what_is_no_call_stays_text(body: str) -> None:
     text = f"<tool_call>{body}</tool_call>"
     assert CallSplitter().feed(text) == (text, [])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.cli import output
+from outrider.wire import Fault
 from tests.edge_runtime.cli.in_process import run
 
 COMMAND = [sys.executable, "-c", "from edge_runtime.cli import main; main()"]
@@ -108,3 +109,10 @@ main()
 def test_ctrl_c_before_anything_is_loaded_is_one_line(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", CTRL_C_AT, module], capture_output=True, text=True, timeout=LIMIT_S)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "outrider: interrupted [interrupted]\n")
+
+
+def test_what_a_stranger_says_in_an_error_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    error = Fault("overloaded", "busy\x1b]52;c;aGk=\x07\x1b[2J\x9b2J\ncome back").error()
+    output.console.print(f"outrider: {error}")
+    told = capsys.readouterr().err
+    assert told.splitlines() == ["outrider: busy]52;c;aGk=[2J2J", "come back"]
