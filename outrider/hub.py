@@ -42,14 +42,14 @@ def read_repository(name: str) -> Repository:
     try:
         with _client() as client:
             response = client.get(url, params={"blobs": "true"})
-    except httpx.TransportError as error:
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise _no_network(error) from None
     if response.status_code == 404:
         raise UnknownModel(f"the hub has no model {name}; see `outrider models` for the names known here")
     _check_status(response, name)
     try:
         return _parse_repository(name, response.json())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise FetchError(f"the hub answered about {name} with something unreadable; try again later") from None
 
 
@@ -70,7 +70,7 @@ def fetch_file(
             before = part.size
             try:
                 _stream(url, part, repository, progress, stage)
-            except httpx.TransportError as error:
+            except (httpx.RequestError, httpx.InvalidURL) as error:
                 cuts += 1
                 if part.size == before or cuts == MAX_CUTS:
                     raise _no_network(error) from None
@@ -118,7 +118,7 @@ def _check_status(response: httpx.Response, repository: str) -> None:
         raise FetchError(f"the hub answered {status} for {repository}; try again later")
 
 
-def _no_network(error: httpx.TransportError) -> NoNetwork:
+def _no_network(error: Exception) -> NoNetwork:
     return NoNetwork(f"the hub could not be reached ({type(error).__name__}); check the connection and run it again")
 
 

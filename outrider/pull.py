@@ -4,15 +4,18 @@ Of a repository only configuration, tokenizer and safetensors weights are taken:
 folder it is given, not where the store is.
 """
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from outrider.card import Card
 from outrider.download import fetch_card
-from outrider.errors import InvalidModel, UnknownModel
+from outrider.errors import FetchError, InvalidModel, UnknownModel
 from outrider.hub import RemoteFile, Repository, fetch_file, read_repository
 from outrider.install import HF_FILES, install_gguf, install_hf
 from outrider.manifest import ModelFolder, Source, file_sha256
+from outrider.part_file import disk_errors
 from outrider.progress import Progress
 
 __all__ = ["pull_card", "pull_hub"]
@@ -20,6 +23,17 @@ __all__ = ["pull_card", "pull_hub"]
 
 def pull_card(card: Card, folder: Path, progress: Progress) -> ModelFolder:
     """The card's model in `folder`. Raises FetchError and its leaves, MissingExtra or InvalidModel."""
+    with _alone(folder):
+        return _pull_card(card, folder, progress)
+
+
+def pull_hub(name: str, folder: Path, progress: Progress) -> ModelFolder:
+    """`owner/repo` or `owner/repo/path/file.gguf` in `folder`. Raises FetchError, UnknownModel or InvalidModel."""
+    with _alone(folder):
+        return _pull_hub(name, folder, progress)
+
+
+def _pull_card(card: Card, folder: Path, progress: Progress) -> ModelFolder:
     target = folder / card.file
     if not target.is_file() or file_sha256(target) != card.sha256:
         fetch_card(card, target, _partial(folder), progress)
@@ -31,8 +45,7 @@ def pull_card(card: Card, folder: Path, progress: Progress) -> ModelFolder:
     return installed
 
 
-def pull_hub(name: str, folder: Path, progress: Progress) -> ModelFolder:
-    """`owner/repo` or `owner/repo/path/file.gguf` in `folder`. Raises FetchError, UnknownModel or InvalidModel."""
+def _pull_hub(name: str, folder: Path, progress: Progress) -> ModelFolder:
     owner, repo, *rest = name.split("/")
     repository = read_repository(f"{owner}/{repo}")
     files = _one_file(repository, "/".join(rest)) if rest else _model_files(repository)
@@ -75,6 +88,27 @@ def _model_files(repository: Repository) -> list[RemoteFile]:
 
 def _gguf_names(repository: Repository) -> str:
     return ", ".join(file.path for file in repository.files if file.path.endswith(".gguf")) or "none"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of several processes that fetch the same one goes on: they would write one file. Raises FetchError."""
+    from filelock import FileLock, Timeout
+
+    path = _partial(folder).with_name(f"{folder.name}.lock")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FetchError(f"another process fetches {folder.name}; wait for its end, then run this again") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # where an open file cannot go, it stays
+            path.unlink()
+        lock.release()
 
 
 def _partial(folder: Path) -> Path:

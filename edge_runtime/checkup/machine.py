@@ -55,7 +55,7 @@ def check_store() -> Iterator[Finding]:
         yield Finding("store", "note", f"{detail}: the default models may not fit; free some space")
     else:
         yield Finding("store", "ok", detail)
-    for folder in sorted(home.glob("*/")):
+    for folder in sorted((home / "partial").glob("*/")):
         if any(folder.glob("*.part")):
             name = folder.name.replace("--", "/")
             yield Finding("store", "note", f"{name} was not fetched to its end", f"outrider pull {name}")

@@ -101,6 +101,14 @@ def test_reads_a_repository(hub: Hub) -> None:
 def test_unknown_and_unreadable_repositories(hub: Hub) -> None:
     with pytest.raises(UnknownModel, match="o/r"):
         read_repository("o/r")
-    hub.models["o/r"] = {"siblings": [{}]}
-    with pytest.raises(FetchError, match="unreadable"):
+    file = {"rfilename": "config.json", "size": 3}
+    for siblings, card in (([{}], {}), (["abc"], {}), ([{**file, "lfs": "x"}], {}), ([file], ["mit"])):
+        hub.models["o/r"] = {"sha": "c0ffee", "siblings": siblings, "cardData": card}
+        with pytest.raises(FetchError, match="unreadable"):
+            read_repository("o/r")
+
+
+def test_an_address_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://[::1")
+    with pytest.raises(NoNetwork, match="InvalidURL"):
         read_repository("o/r")

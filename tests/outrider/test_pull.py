@@ -63,6 +63,20 @@ def test_a_file_that_came_before_an_interruption_is_used(hub: Hub) -> None:
     assert len(hub.seen) == num_requests + 1
 
 
+def test_of_two_at_once_one_goes_on(card: Card, hub: Hub) -> None:
+    refused: list[str] = []
+
+    def again(stage: str, done: int, total: int) -> None:
+        if stage == "download toy":
+            with pytest.raises(FetchError, match="another process fetches toy"):
+                catalog.pull("toy")
+            refused.append(stage)
+
+    assert catalog.pull("toy", again) == catalog.find("toy")
+    assert refused
+    assert not list(catalog.home().rglob("*.lock"))
+
+
 def test_a_card_with_a_wrong_file_leaves_nothing(card: Card, hub: Hub) -> None:
     hub.files["o/r/resolve/main/w.gguf"] = bytes(len(DATA))
     with pytest.raises(WrongHash):

@@ -17,6 +17,8 @@ from edge_runtime.checkup.libraries import EXTRAS
 from edge_runtime.cli.config_file import config_path
 from edge_runtime.journal import Asked, Journal
 from outrider.manifest import load_folder
+from outrider.part_file import PartFile
+from outrider.pull import _partial
 from tests.edge_runtime.cli.test_generate import Run, home, run
 from tests.serving import serving
 from tests.toy import ToyEngine
@@ -142,8 +144,8 @@ def test_libraries_that_fail_are_named_and_the_others_still_tried(
 def test_models_that_are_not_whole_or_do_not_run(run: Run, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(store / "tiny", store / "smollm2-135m-instruct")
     (store / "smollm2-135m-instruct" / "tiny.gguf").unlink()
-    (store / "gemma-3-270m").mkdir()
-    (store / "gemma-3-270m" / "model.gguf.part").touch()
+    with PartFile(_partial(store / "gemma-3-270m") / "model.gguf.part", num_bytes=1, sha256=None):
+        """What a fetch that was cut leaves."""
     model = store / "tiny" / "tiny.gguf"
     model.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
     monkeypatch.setattr("edge_runtime.checkup.libraries.EXTRAS", {})
