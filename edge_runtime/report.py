@@ -19,7 +19,7 @@ class Report:
     num_passes: int = 0  # of the verifier, for this generation
     num_drafted: int = 0  # drafts that a pass looked at
     num_accepted: int = 0
-    num_reopened: int = 0  # times the list was opened again after a loss
+    num_reopened: int = 0  # attempts to have the list opened again after a loss
     bytes_up: int = 0
     bytes_down: int = 0
     rtt_ms: float | None = None  # to the verifier and back, as measured when the link was opened last; None: not yet

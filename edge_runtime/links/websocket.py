@@ -52,8 +52,11 @@ class WebSocketLink:
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             is_address = bool(parts.hostname) and parts.port != 0
+            has_secret = parts.username is not None
         except ValueError:  # a bad port, half an IPv6 address
-            is_address = False
+            is_address = has_secret = False
+        if has_secret:  # it would be told in errors, and sent in clear
+            raise InvalidParameter("a verifier's address holds no name and no password; give a token instead")
         scheme = SCHEMES.get(parts.scheme) if is_address else None
         if scheme is None:
             raise InvalidParameter(f"{url!r} is not a verifier's address; give one like http://127.0.0.1:8700")
