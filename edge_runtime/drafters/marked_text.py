@@ -59,9 +59,7 @@ class MarkedText:
 
     def __init__(self, codec: TextCodec, marks: Mapping[int, int]) -> None:
         self._codec = codec
-        self._marks = {
-            token_id: bytes((0xFF, 0x80 | number >> 6, 0x80 | number & 63)) for token_id, number in marks.items()
-        }
+        self._marks = {token_id: _mark(number) for token_id, number in marks.items()}
         self._ids = {mark: token_id for token_id, mark in reversed(self._marks.items())}
         self._bytes = dict(self._marks)  # of each id that was asked for
         self.beginning = codec.encode("")  # the start token, where the model wants one
