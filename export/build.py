@@ -4,11 +4,11 @@ The folder appears under its name when all its files are there, in one step. A s
 is built first. Knows the order of the steps; each step lives in a module of its own.
 """
 
+import contextlib
 import errno
 import os
 import shutil
-import tempfile
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from outrider import catalog
 from outrider.engines import EngineSettings, open_engine
 from outrider.engines.profile import load_or_measure
 from outrider.errors import DiskFull, InvalidModel, NotHere, UnknownModel, UsageError
+from outrider.lock import one_process
 from outrider.manifest import Manifest, ModelFolder, Source, file_sha256, load_folder, write_manifest
 from outrider.progress import Progress
 
@@ -52,20 +53,30 @@ def build(
         report = make_report(folder, recipe.source, recipe.target, progress)
         folder = write_manifest(folder.path, msgspec.structs.replace(folder.manifest, report=report))
         settings = EngineSettings()
-        with closing(open_engine(folder, settings)) as engine:
+        with contextlib.closing(open_engine(folder, settings)) as engine:
             load_or_measure(folder, engine, settings, progress)
         folder = load_folder(folder.path)
     return folder
 
 
 def present(destination: Path, recipe: Recipe) -> ModelFolder | None:
-    """The result if it is there and was made by this recipe."""
+    """The result if it is there and was made by this recipe, of the source as it is now."""
     try:
         folder = load_folder(destination)
     except InvalidModel:
         return None
-    is_complete = all((destination / file).is_file() for file in folder.manifest.files)
-    return folder if is_complete and folder.manifest.recipe == msgspec.to_builtins(recipe) else None
+    manifest = folder.manifest
+    is_complete = all((destination / file).is_file() for file in manifest.files)
+    is_of_recipe = manifest.recipe == msgspec.to_builtins(recipe)
+    return folder if is_complete and is_of_recipe and not source_changed(manifest, recipe) else None
+
+
+def source_changed(manifest: Manifest, recipe: Recipe) -> bool:
+    """Whether the source that lies on this disk is another than the one the result was made from."""
+    try:
+        return catalog.find(recipe.source).manifest.fingerprint != manifest.source.sha256
+    except UsageError:  # not here any more, or not whole: the result stands without it
+        return False
 
 
 def refuse_foreign(destination: Path) -> None:
@@ -96,13 +107,15 @@ def source_folder(name: str, progress: Progress, *, has_report: bool) -> ModelFo
 
 
 def make(name: str, recipe: Recipe, source: ModelFolder, destination: Path, progress: Progress) -> ModelFolder:
-    """Build in a temporary sibling of `destination`, then put it in place."""
+    """Build beside `destination`, then put it in place. What a run that was killed left there goes first."""
+    temporary = destination.with_name(f".{destination.name}.building")
+    taken = UsageError(f"another process makes {destination}; wait for its end, then run this again")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}-") as temporary:
-            result = convert(name, recipe, source, Path(temporary), progress)
+        with one_process(temporary.with_suffix(".lock"), taken), emptied(temporary):
+            result = convert(name, recipe, source, temporary, progress)
             if destination.exists():
-                os.replace(destination, Path(temporary) / "replaced")
+                os.replace(destination, temporary / "replaced")
             os.replace(result.path, destination)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -111,6 +124,18 @@ def make(name: str, recipe: Recipe, source: ModelFolder, destination: Path, prog
             f"{destination} cannot be written ({error.strerror}); name another place with --output"
         ) from None
     return load_folder(destination)
+
+
+@contextlib.contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """`folder`, new and empty while this lasts."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def convert(name: str, recipe: Recipe, source: ModelFolder, temporary: Path, progress: Progress) -> ModelFolder:

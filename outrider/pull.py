@@ -14,6 +14,7 @@ from outrider.download import fetch_card
 from outrider.errors import FetchError, InvalidModel, UnknownModel
 from outrider.hub import RemoteFile, Repository, fetch_file, read_repository
 from outrider.install import HF_FILES, install_gguf, install_hf
+from outrider.lock import one_process
 from outrider.manifest import ModelFolder, Source, file_sha256
 from outrider.part_file import disk_errors
 from outrider.progress import Progress
@@ -93,22 +94,13 @@ def _gguf_names(repository: Repository) -> str:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Of several processes that fetch the same one goes on: they would write one file. Raises FetchError."""
-    from filelock import FileLock, Timeout
-
     path = _partial(folder).with_name(f"{folder.name}.lock")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise FetchError(f"another process fetches {folder.name}; wait for its end, then run this again") from None
-    try:
+    taken = FetchError(f"another process fetches {folder.name}; wait for its end, then run this again")
+    with contextlib.ExitStack() as held:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(one_process(path, taken))
         yield
-    finally:
-        with contextlib.suppress(OSError):  # where an open file cannot go, it stays
-            path.unlink()
-        lock.release()
 
 
 def _partial(folder: Path) -> Path:

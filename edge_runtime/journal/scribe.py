@@ -43,8 +43,13 @@ class Scribe:
             return cls(None, end)
         try:
             record = await asyncio.to_thread(journal.begin, asked, conversation)
+        except OutriderError as error:
+            return cls(None, end, not_kept=error)
+        try:
             scribe = cls(record, end, lease=Lease(journal.path, record.id))
         except OutriderError as error:
+            with suppress(OutriderError):
+                record.discard()
             return cls(None, end, not_kept=error)
         scribe._is_blank = True
         return scribe

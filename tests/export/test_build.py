@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,42 @@ def test_another_recipe_replaces_the_result_when_it_is_complete(
     assert temporaries(tmp_path) == []
     assert build("tiny", other, place, silent, has_report=False).manifest.recipe["quantization"] == "q8_0"
     assert temporaries(tmp_path) == []
+
+
+def test_a_run_that_was_killed_leaves_nothing_to_the_next(tmp_path: Path, gguf_file: Path) -> None:
+    recipe = make_recipe(str(gguf_file), format="gguf")
+    left = tmp_path / ".out.building" / "full"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"x")
+    folder = build("tiny", recipe, tmp_path / "out", silent, has_report=False)
+    assert "half" not in folder.manifest.files
+    assert temporaries(tmp_path) == []
+
+
+def test_of_two_at_once_one_goes_on(tmp_path: Path, gguf_file: Path) -> None:
+    recipe = make_recipe(str(gguf_file), format="gguf")
+    refused: list[str] = []
+
+    def again(stage: str, done: int, total: int) -> None:
+        if stage == "hash the files" and not refused:
+            with pytest.raises(UsageError, match="another process makes"):
+                build("tiny", recipe, tmp_path / "out", silent, has_report=False)
+            refused.append(stage)
+
+    assert build("tiny", recipe, tmp_path / "out", again, has_report=False).path.is_dir()
+    assert refused
+    assert temporaries(tmp_path) == []
+
+
+def test_of_another_source_it_is_made_again(tmp_path: Path, gguf_file: Path) -> None:
+    base, recipe = tmp_path / "base", make_recipe(str(tmp_path / "base"), format="gguf", quantization="q4_0")
+    build("base", make_recipe(str(gguf_file), format="gguf", quantization="f16"), base, silent, has_report=False)
+    build("tiny", recipe, tmp_path / "out", silent, has_report=False)
+    assert present(tmp_path / "out", recipe) is not None
+    build("base", make_recipe(str(gguf_file), format="gguf", quantization="q8_0"), base, silent, has_report=False)
+    assert present(tmp_path / "out", recipe) is None
+    shutil.rmtree(base)
+    assert present(tmp_path / "out", recipe) is not None  # there is nothing to make it from, nor a need
 
 
 def test_what_is_not_an_export_is_never_replaced(tmp_path: Path, gguf_file: Path) -> None:
