@@ -250,7 +250,7 @@ class Session:
         if outcome.missed:
             self._pace.interrupt()
         accepted_by = [source for source, _ in outcome.checked[: outcome.num_accepted]]
-        report.add_pass(len(outcome.tokens), verified.num_drafted, accepted_by, (now_s - self._began_s) * 1000)
+        report.add_pass(len(outcome.tokens), len(outcome.checked), accepted_by, (now_s - self._began_s) * 1000)
         link = self._stream.link
         report.bytes_up, report.bytes_down, report.rtt_ms = link.bytes_up, link.bytes_down, link.rtt_ms
         events: list[Event] = list(outcome.tokens)

@@ -395,6 +395,12 @@ def test_a_lying_verifier_is_refused(lie: object) -> None:
         collect(LyingLink(lie), None, request_of())
 
 
+def test_drafts_that_were_never_made_are_not_counted() -> None:
+    claim = Verified(7, 5, pack_ids([1]), 0, 1000, "stop")
+    _, finished = collect(LyingLink(claim), None, request_of())
+    assert finished.report.num_drafted == 0
+
+
 @pytest.mark.parametrize("max_ahead", [0, 16])
 @pytest.mark.parametrize("n_vocab", [12, 20])
 def test_a_drafter_with_other_rows_than_its_target_drafts_what_both_have(n_vocab: int, max_ahead: int) -> None:
