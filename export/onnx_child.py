@@ -4,6 +4,7 @@ Reads its job from standard input and prints `stage: ...` lines between what the
 model's folder and reaches for no network.
 """
 
+import functools
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 import onnx_ir as ir
 
+from export.light_gguf import drop_token_lists
 from export.onnx import Job
 from export.onnx_graph import save, shrink_embeddings
 
@@ -36,11 +38,16 @@ def convert(job: Job) -> None:
 def unpack(job: Job, folder: Path) -> Path:
     """GGUF to a Hugging Face folder in half precision."""
     print("stage: unpack GGUF weights", flush=True)
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM
 
     assert job.gguf_file is not None
-    model = AutoModelForCausalLM.from_pretrained(job.source, gguf_file=job.gguf_file, dtype=torch.float16)
+    light = folder.with_name("light.gguf")
+    drop_token_lists(Path(job.source) / job.gguf_file, light)
+    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)  # asked for anew for each module of a model
+    model = AutoModelForCausalLM.from_pretrained(light.parent, gguf_file=light.name, dtype=torch.float16)
+    light.unlink()
     model.save_pretrained(folder)
     # The builders load a tokenizer and save it again; the result's own is copied from the source, so any will do.
     shutil.copyfile(job.tokenizer, folder / "tokenizer.json")

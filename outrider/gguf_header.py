@@ -73,8 +73,13 @@ class TensorInfo(msgspec.Struct, frozen=True):
 
 
 class GgufHeader(msgspec.Struct, frozen=True):
+    """What a file says of itself, and at which of its bytes: from the first of these to before the second."""
+
     metadata: dict[str, Any]
     tensors: dict[str, TensorInfo]
+    entries: dict[str, tuple[int, int]]  # of the metadata
+    infos: tuple[int, int]  # all that is said of tensors
+    data: int  # where the tensors begin
 
 
 def is_gguf(path: Path) -> bool:
@@ -156,18 +161,23 @@ class _Reader:
         num_tensors, num_metadata = self.number("Q"), self.number("Q")
         if num_tensors > MAX_TENSORS or num_metadata > MAX_METADATA:
             raise self.fail(f"it declares {num_tensors} tensors and {num_metadata} metadata entries")
-        metadata = self.metadata(num_metadata)
+        metadata, entries = self.metadata(num_metadata)
         alignment = self.check_metadata(metadata)
-        return GgufHeader(metadata, self.tensors(num_tensors, alignment))
+        begin = self.file.tell()
+        tensors, data = self.tensors(num_tensors, alignment)
+        return GgufHeader(metadata, tensors, entries, (begin, self.file.tell()), data)
 
-    def metadata(self, count: int) -> dict[str, Any]:
+    def metadata(self, count: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
         found: dict[str, Any] = {}
+        entries: dict[str, tuple[int, int]] = {}
         for _ in range(count):
+            begin = self.file.tell()
             key = self.string(MAX_KEY)
             if key in found:
                 raise self.fail(f"{key!r} stands twice in its metadata")
             found[key] = self.value(self.number("I"))
-        return found
+            entries[key] = (begin, self.file.tell())
+        return found, entries
 
     def check_metadata(self, metadata: dict[str, Any]) -> int:
         """The alignment; the two figures that native loaders size memory by are checked here."""
@@ -180,7 +190,7 @@ class _Reader:
             raise self.fail(f"{layers!r} layers, where 1 to {MAX_LAYERS} may stand")
         return int(alignment)
 
-    def tensors(self, count: int, alignment: int) -> dict[str, TensorInfo]:
+    def tensors(self, count: int, alignment: int) -> tuple[dict[str, TensorInfo], int]:
         # a tensor info takes at least 32 bytes
         if count * 32 > self.remaining:
             raise self.fail(f"{count} tensors, more than the file can hold")
@@ -208,7 +218,8 @@ class _Reader:
         start = _round_up(self.file.tell(), alignment)
         if ends and start + ends[-1] > self.size:
             raise self.fail(f"it has {self.size} bytes where its tensors need {start + ends[-1]}, so it was cut off")
-        return {name: msgspec.structs.replace(info, offset=start + info.offset) for name, info in found.items()}
+        found = {name: msgspec.structs.replace(info, offset=start + info.offset) for name, info in found.items()}
+        return found, start
 
 
 def _round_up(number: int, step: int) -> int:
