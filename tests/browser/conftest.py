@@ -42,7 +42,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """With `parametrize(..., indirect=True)`: what the context is made with."""
+    """With `parametrize(..., indirect=True)`: what the context is made with.
+
+    It comes after all else that a test asks for, and goes before it: no server ends under a page that may just ask it.
+    """
+    for other in set(request.fixturenames) - {"page", "request"}:
+        request.getfixturevalue(other)
     context = browser.new_context(**{"viewport": WIDE, **getattr(request, "param", {})})
     context.set_default_timeout(HANG_MS)
     page = context.new_page()
