@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from cloud_verifier.target import LocalVerifier, open_verifier
 from edge_runtime.breaker import Breaker, BreakerPolicy
 from edge_runtime.runtime import Runtime
 from outrider import catalog
+from tests.browser.gate import Gate
 from tests.edge_runtime.api.tiny import SETTINGS, endpoint, write_store
 from tests.serving import UNHURRIED, running
 
 CHROMIUM = Path(os.environ.get("OUTRIDER_BROWSER", Path(__file__).parent.parent.parent / ".venv/chromium/chromium"))
-PASS_S, ALONE_S = 0.02, 0.06  # a step; as slow as models of weight are: a hand on the page is in time
+PASS_S, ALONE_S = 0.02, 0.1  # a step; as slow as models of weight are: a hand on the page is in time
 HANG_MS = 30_000
+steps = Gate(HANG_MS / 1000)  # the target's
 WIDE, NARROW = {"width": 900, "height": 720}, {"width": 360, "height": 640}
 
 
@@ -69,9 +71,23 @@ def target(home: Path) -> Iterator[LocalVerifier]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OUTRIDER_HOME", str(home))
         target = open_verifier(catalog.find("tiny"), SETTINGS)
-    target.engine.extend = slowed(target.engine.extend, lambda: PASS_S)  # type: ignore[method-assign]
+    target.engine.extend = slowed(target.engine.extend, lambda: steps.wait() or PASS_S)  # type: ignore[method-assign]
     yield target
     target.close()
+
+
+@contextmanager
+def amid_answer(page: Any, ask: Callable[[], None]) -> Iterator[None]:
+    """Some of the answer that `ask` asks for is on the page, and its target stands still."""
+    said = page.locator("article .drafted, article .own")
+    with steps.held():
+        ask()
+        while not said.count():
+            steps.pass_one()
+            for _ in range(20):  # the page has it soon
+                if not said.count():
+                    page.wait_for_timeout(20)
+        yield
 
 
 def slowed(work: Callable[..., Any], pause_s: Callable[[], float]) -> Callable[..., Any]:

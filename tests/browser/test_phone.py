@@ -1,9 +1,7 @@
 """The app for phones in a real Chromium: it drafts there, a real verifier checks; offline, reloaded, and put right."""
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from outrider.framing import FRAME_BYTES, PAGE_BYTES, from_frame
 from outrider.manifest import load_folder
 from outrider.tokens import TextCodec
 from outrider.wire import Draft, decode_up, unpack_ids
-from tests.browser.conftest import HANG_MS, NARROW, slowed
+from tests.browser.conftest import HANG_MS, NARROW, amid_answer, slowed, steps
 from tests.browser.phone import Service, service, write_store
 from tests.browser.test_page import WATCH
 from tests.edge_runtime.cli.test_verifier import verifier
@@ -75,26 +73,12 @@ Served = Service | Elsewhere
 alone_asks: list[int] = []  # while the target is asked alone it need not be slow
 
 
-moves = threading.Event()  # whether the target is not held
-moves.set()
-
-
-@contextmanager
-def held() -> Iterator[None]:
-    """The target stands still, amid an answer."""
-    moves.clear()
-    try:
-        yield
-    finally:
-        moves.set()
-
-
 @pytest.fixture(scope="module")
 def target(store: Path) -> Iterator[LocalVerifier]:
     target = open_verifier(load_folder(store / "tiny"), SETTINGS)
 
     def pause() -> float:
-        moves.wait(HANG_MS / 1000)
+        steps.wait()
         return 0 if alone_asks else PASS_S
 
     target.engine.extend = slowed(target.engine.extend, pause)  # type: ignore[method-assign]
@@ -193,7 +177,7 @@ def counts(page: Any) -> tuple[int, int]:
 @pytest.mark.parametrize("temperature", [0, 0.8])
 def test_it_drafts_in_the_browser_and_says_what_the_target_says(page: Any, twin: Service, temperature: float) -> None:
     opened(page, twin, temperature=temperature)
-    with held():  # else a target that is faster than a busy machine's drafter has said all that can be seen
+    with steps.held():  # else a target that is faster than a busy machine's drafter has said all that can be seen
         guesses = drafts_sent(page)
         ask(page)
         for _ in range(HANG_MS // 10):
@@ -274,9 +258,7 @@ def test_offline_and_taken_back(page: Any, other: Service) -> None:
 
 def test_the_link_breaks_amid_an_answer(page: Any, twin: Service) -> None:
     opened(page, twin, temperature=0.8, num_tokens=150)
-    ask(page)
-    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    with held():
+    with amid_answer(page, lambda: ask(page)):
         page.locator("#link").click()
         expect(page.locator("article .provisional")).not_to_have_count(0)
     assert page.locator("article .drafted, article .own").count() > 0  # what was verified stays
@@ -288,10 +270,8 @@ def test_the_link_breaks_amid_an_answer(page: Any, twin: Service) -> None:
 
 def test_another_tab_leaves_an_answer_under_way_alone(page: Any, twin: Service) -> None:
     opened(page, twin)
-    ask(page)
-    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    second = page.context.new_page()
-    with held():
+    with amid_answer(page, lambda: ask(page)):
+        second = page.context.new_page()
         loaded(second, twin)
         expect(second.locator("#waiting")).to_have_text("1 to verify")
     answer = ended(page, "Verified")
@@ -302,9 +282,7 @@ def test_another_tab_leaves_an_answer_under_way_alone(page: Any, twin: Service) 
 
 def test_a_page_that_was_closed_amid_an_answer_finishes_it_the_next_time(page: Any, twin: Service) -> None:
     opened(page, twin, num_tokens=60)
-    ask(page)
-    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    with held():
+    with amid_answer(page, lambda: ask(page)):
         page.reload()
         expect(page.locator("#waiting")).to_have_text("1 to verify")
     expect(page.locator("#status")).to_have_text("Verified answer")
@@ -315,9 +293,7 @@ def test_a_page_that_was_closed_amid_an_answer_finishes_it_the_next_time(page: A
 
 def test_stopped_it_stays_as_it_is(page: Any, twin: Service) -> None:
     opened(page, twin, num_tokens=200)
-    ask(page)
-    expect(page.locator("article .drafted, article .own")).not_to_have_count(0)
-    with held():
+    with amid_answer(page, lambda: ask(page)):
         page.locator("#text").fill("and more")
         page.locator("#text").press("Enter")
         expect(page.locator("#status")).to_contain_text("Not sent")
@@ -367,7 +343,7 @@ def test_what_the_verifier_refuses_for_good_is_unverified_and_says_why(page: Any
 
 def test_what_was_not_answered_is_not_asked_again(page: Any, twin: Service) -> None:
     opened(page, twin)
-    with held():
+    with steps.held():
         ask(page)
         page.locator("#stop").click()
         expect(page.locator("#status")).to_have_text("Stopped")
